@@ -1,0 +1,193 @@
+"""The words of an answer: states, outcomes, ports, attempts, and the allocation hash itself.
+
+In: what the engine decided, or the hash of strings that Redis holds. Out: the other one of the two, and the
+typed `data` of an event. The shapes are the public contract's section 2; a reader ignores what it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+from pydantic_core import to_json
+
+T = TypeVar("T")
+
+ATTEMPTS_MAX = 64
+
+
+class State(StrEnum):
+    """Where a request is on its way; those in `FINAL` are ends."""
+
+    QUEUED = "queued"
+    ALLOCATING = "allocating"
+    PARKED = "parked"
+    ALLOCATED = "allocated"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    ENDED = "ended"
+
+
+FINAL = frozenset({State.ALLOCATED, State.FAILED, State.EXPIRED, State.CANCELLED, State.RELEASED, State.ENDED})
+
+
+class Outcome(StrEnum):
+    """What became of one attempt at one destination."""
+
+    CREATED = "created"
+    ADOPTED = "adopted"
+    THROTTLED = "throttled"
+    NO_CAPACITY = "no_capacity"
+    REJECTED = "rejected"
+    UNAVAILABLE = "unavailable"
+    UNKNOWN = "unknown"
+    UNSUITABLE = "unsuitable"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of a session: `container_port` inside, `port` where players reach it."""
+
+    name: str
+    protocol: str
+    container_port: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one destination; `at` in Unix milliseconds, `status` the HTTP status or null."""
+
+    region: str
+    provider: str
+    location: str
+    outcome: Outcome
+    status: int | None
+    at: int
+    duration_ms: float
+    waited_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """What `HGETALL {N}:allocation:<id>` says, typed; times in Unix milliseconds."""
+
+    state: State
+    request_id: str
+    priority: str = "normal"
+    context: Any = None
+    enqueued_at: int | None = None
+    updated_at: int | None = None
+    allocated_at: int | None = None
+    expires_at: int | None = None
+    host: str | None = None
+    ports: tuple[Port, ...] = ()
+    endpoint: str | None = None
+    region: str | None = None
+    provider: str | None = None
+    location: str | None = None
+    session_id: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    error_code: str | None = None
+    error_message: str | None = None
+    retry_after_ms: int | None = None
+    final: bool = field(default=False)
+
+    @classmethod
+    def from_hash(cls, fields_: Mapping[str, str]) -> Self:
+        """Read the hash; an unknown field is passed over, a missing one is its default."""
+        values: dict[str, Any] = {}
+        for name in _TEXT_FIELDS & fields_.keys():
+            values[name] = fields_[name]
+        for name in _INTEGER_FIELDS & fields_.keys():
+            values[name] = int(fields_[name])
+        if "context" in fields_:
+            values["context"] = json.loads(fields_["context"])
+        if "ports" in fields_:
+            values["ports"] = tuple(_known(Port, item) for item in json.loads(fields_["ports"]))
+        if "attempts" in fields_:
+            values["attempts"] = decode_attempts(fields_["attempts"])
+        return cls(state=State(fields_["state"]), final=fields_.get("final") == "1", **values)
+
+    def to_hash(self) -> dict[str, str]:
+        """The fields as Redis keeps them: only those that say something."""
+        hashed = {"state": self.state.value}
+        if self.final:
+            hashed["final"] = "1"
+        for name in _TEXT_FIELDS:
+            value = getattr(self, name)
+            if value is not None:
+                hashed[name] = value
+        for name in _INTEGER_FIELDS:
+            value = getattr(self, name)
+            if value is not None:
+                hashed[name] = str(value)
+        if self.context is not None:
+            hashed["context"] = compact(self.context)
+        if self.ports:
+            hashed["ports"] = compact(self.ports)
+        if self.attempts:
+            hashed["attempts"] = encode_attempts(self.attempts)
+        return hashed
+
+    def to_data(self) -> dict[str, Any]:
+        """The same fields typed: the `data` of an event, for `compact`."""
+        data: dict[str, Any] = {}
+        for name in _NAMES:
+            value = getattr(self, name)
+            if value is not None and value != () and value is not False:
+                data[name] = value
+        return data
+
+
+def endpoint(host: str, ports: tuple[Port, ...]) -> str | None:
+    """`host:port` of the port named `game`, else of the first; IPv6 in brackets; none without ports."""
+    chosen = next((port for port in ports if port.name == "game"), ports[0] if ports else None)
+    if chosen is None:
+        return None
+    return f"[{host}]:{chosen.port}" if ":" in host else f"{host}:{chosen.port}"
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks, in the characters it came in; dataclasses are objects, tuples lists."""
+    return to_json(value, inf_nan_mode="null").decode()
+
+
+def encode_attempts(attempts: tuple[Attempt, ...]) -> str:
+    """The JSON list of the hash, oldest first: the first and the latest where there are over 64."""
+    if len(attempts) > ATTEMPTS_MAX:
+        attempts = attempts[:1] + attempts[-(ATTEMPTS_MAX - 1) :]
+    return compact(attempts)
+
+
+def decode_attempts(text: str) -> tuple[Attempt, ...]:
+    """Read what `encode_attempts` wrote; unknown keys are passed over."""
+    return tuple(_known(Attempt, {**item, "outcome": Outcome(item["outcome"])}) for item in json.loads(text))
+
+
+def _known(cls: type[T], item: Mapping[str, Any]) -> T:
+    names = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: value for key, value in item.items() if key in names})
+
+
+_NAMES = tuple(item.name for item in fields(Allocation))
+_TEXT_FIELDS = frozenset(
+    {
+        "request_id",
+        "priority",
+        "host",
+        "endpoint",
+        "region",
+        "provider",
+        "location",
+        "session_id",
+        "error_code",
+        "error_message",
+    }
+)
+_INTEGER_FIELDS = frozenset({"enqueued_at", "updated_at", "allocated_at", "expires_at", "retry_after_ms"})

@@ -1,0 +1,69 @@
+"""The announcements on the results streams: CloudEvents 1.0 in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from allocator.contract.allocation import Allocation, compact
+from allocator.contract.codes import Code
+
+
+def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) -> str:
+    """The end of one request; a repeat bears the same `id`, which names the entry and the state."""
+    return _event(
+        kind=f"allocator.allocation.{allocation.state.value}.v1",
+        deployment=deployment,
+        event_id=f"{entry_id}/{allocation.state.value}",
+        subject=allocation.request_id,
+        at_ms=allocation.updated_at or 0,
+        data=allocation.to_data(),
+    )
+
+
+def refusal_event(
+    *, deployment: str, entry_id: str, request_id: str, code: Code, message: str, at_ms: int, **data: Any
+) -> str:
+    """A request that was not taken up while its id, if known, goes on untouched."""
+    return _event(
+        kind="allocator.request.refused.v1",
+        deployment=deployment,
+        event_id=f"{entry_id}/refused",
+        subject=request_id,
+        at_ms=at_ms,
+        data={
+            "state": "refused",
+            "request_id": request_id,
+            "entry_id": entry_id,
+            "error_code": code.value,
+            "error_message": message,
+            **data,
+        },
+    )
+
+
+def _event(*, kind: str, deployment: str, event_id: str, subject: str, at_ms: int, data: Mapping[str, Any]) -> str:
+    return compact(
+        {
+            "specversion": "1.0",
+            "type": kind,
+            "source": f"/allocator/{deployment}",
+            "id": event_id,
+            "time": timestamp(at_ms),
+            "subject": subject,
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+    )
+
+
+def timestamp(at_ms: int) -> str:
+    """Unix milliseconds in RFC 3339, UTC."""
+    return f"{_to_the_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(at_seconds: int) -> str:
+    return datetime.fromtimestamp(at_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

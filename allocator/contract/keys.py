@@ -1,0 +1,97 @@
+"""The names of every key of one namespace; the braces keep them in one Redis Cluster slot.
+
+Public keys are the contract's; every other begins `{N}:internal:`. Keys without a lifetime are listed in `LASTING`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from allocator.contract.request import Priority
+
+CONTRACT_VERSION = 1
+REQUEST_FIELD = "request"
+GROUP = "allocator"
+"""The consumer group of the workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace, as text."""
+
+    namespace: str
+    prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", f"{{{self.namespace}}}")
+
+    def requests(self, priority: Priority) -> str:
+        """Stream that a matchmaker adds requests of this priority to."""
+        suffix = "" if priority is Priority.NORMAL else f":{priority.value}"
+        return f"{self.prefix}:requests{suffix}"
+
+    def allocation(self, request_id: str) -> str:
+        """Hash that answers for one request."""
+        return f"{self.prefix}:allocation:{request_id}"
+
+    @property
+    def results(self) -> str:
+        """Stream of every end."""
+        return f"{self.prefix}:results"
+
+    def results_for(self, reply_to: str) -> str:
+        """Stream of the ends of those requests that named it in `reply_to`."""
+        return f"{self.prefix}:results:{reply_to}"
+
+    @property
+    def dead_letters(self) -> str:
+        """Stream of what could not be taken up, with its original bytes."""
+        return f"{self.prefix}:dead-letters"
+
+    @property
+    def meta(self) -> str:
+        """Hash that says what is understood here: `contract`, `deployment`, `partitions`, `created_at`."""
+        return f"{self.prefix}:meta"
+
+    def record(self, request_id: str) -> str:
+        """Hash of what the broker knows of one request: body, fence, generation, its end."""
+        return f"{self.prefix}:internal:record:{request_id}"
+
+    @property
+    def leases(self) -> str:
+        """Sorted set of the requests under way, by when their lease ends."""
+        return f"{self.prefix}:internal:leases"
+
+    @property
+    def condemned(self) -> str:
+        """Sorted set of the session ids that must not live, by when they are looked at next."""
+        return f"{self.prefix}:internal:condemned"
+
+    @property
+    def condemned_notes(self) -> str:
+        """Hash beside `condemned`: provider, reason, tries and since when."""
+        return f"{self.prefix}:internal:condemned-notes"
+
+    @property
+    def lasting(self) -> frozenset[str]:
+        """The keys that have no lifetime; each is bounded by trimming or by what is under way."""
+        return frozenset(
+            {
+                *(self.requests(priority) for priority in Priority),
+                self.results,
+                self.dead_letters,
+                self.meta,
+                self.leases,
+                self.condemned,
+                self.condemned_notes,
+            }
+        )
+
+
+def gate_key(provider: str, account: str, scope: str) -> str:
+    """The gate's state of one limit of one account.
+
+    Fixed to the namespace `allocator`, whatever a deployment calls its own: the rates of an account belong to all
+    that use its name on one Redis, and one slot lets one step ask several limits.
+    """
+    return f"{{allocator}}:internal:gate:{provider}:{account}:{scope}"

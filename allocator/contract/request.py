@@ -1,0 +1,232 @@
+"""What a matchmaker asks for, and how its bytes are read.
+
+In: the bytes of the field `request`. Out: an `AllocationRequest` with its digest, or an `InvalidRequest` that names
+the key and says what to do. Nothing here raises for a bad body, and no message repeats a value of `env` or `args`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
+
+REQUEST_BYTES_MAX = 64 * 1024
+CONTEXT_BYTES_MAX = 4 * 1024
+NESTING_MAX = 64
+TTL_HOURS_MAX = 24 * 30
+MARK = "allocator"
+"""The label that says which deployment a session belongs to; a request cannot set it."""
+
+_ID = r"^[A-Za-z0-9._:-]+$"
+_TTL = re.compile(r"^(?:(\d{1,6})h)?(?:(\d{1,6})m)?$")
+_TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+
+Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ID)]
+ReplyTo = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ID)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Milliseconds = Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
+
+
+class Priority(StrEnum):
+    """Which of the three streams a request came in on."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Player(_Strict):
+    """One player, as far as the placement asks: latency by region, or where they are."""
+
+    id: str | None = None
+    latency_ms: dict[Name, Milliseconds] = Field(default_factory=dict)
+    ip: str | None = None
+    lat: Annotated[float, Field(ge=-90, le=90)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180)] | None = None
+
+
+class LatencyCap(_Strict):
+    """From `after_seconds` on, a region is tried only under `max_ms`."""
+
+    max_ms: Milliseconds
+    after_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
+
+
+class AllocationRequest(_Strict):
+    """One match that wants a server: the public contract's section 1."""
+
+    id: Id
+    image: Name
+    version: Name | None = None
+    regions: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)] | None = None
+    players: Annotated[tuple[Player, ...], Field(max_length=256)] = ()
+    latency_caps: Annotated[tuple[LatencyCap, ...], Field(max_length=16)] = ()
+    env: dict[NonEmpty, NonEmpty] = Field(default_factory=dict, repr=False)
+    args: tuple[NonEmpty, ...] = Field(default=(), repr=False)
+    labels: dict[NonEmpty, str] = Field(default_factory=dict)
+    restart: bool = False
+    ttl: str | None = None
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] | None = None
+    context: JsonValue = None
+    reply_to: ReplyTo | None = None
+    traceparent: Annotated[str, StringConstraints(pattern=_TRACEPARENT)] | None = None
+
+    @field_validator("regions", "players", "latency_caps", "args", mode="before")
+    @classmethod
+    def _list_to_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("regions")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("names a region twice; name each once")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _mark_is_ours(cls, value: dict[str, str]) -> dict[str, str]:
+        if MARK in value:
+            raise ValueError(f"the label '{MARK}' is set by the allocator itself; use another name")
+        return value
+
+    @field_validator("traceparent")
+    @classmethod
+    def _names_a_trace(cls, value: str | None) -> str | None:
+        if value is not None and (value.startswith("ff") or set(value[3:35]) == {"0"} or set(value[36:52]) == {"0"}):
+            raise ValueError("has a version or an id that W3C Trace Context forbids")
+        return value
+
+    @field_validator("ttl")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            ttl_seconds(value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A good request. `digest` is equal for two bodies that ask for the same; `context` is its JSON text."""
+
+    request: AllocationRequest
+    digest: str
+    context: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A bad one: the sentence for its sender, and what could be read of who that is."""
+
+    message: str
+    request_id: str | None = None
+    reply_to: str | None = None
+
+
+def ttl_seconds(text: str) -> int:
+    """Seconds of `2h`, `90m` or `2h30m`; ValueError says what is allowed."""
+    match = _TTL.match(text)
+    hours, minutes = (int(part or 0) for part in match.groups()) if match else (0, 0)
+    seconds = hours * 3600 + minutes * 60
+    if not 0 < seconds <= TTL_HOURS_MAX * 3600:
+        raise ValueError(f"must be like '2h', '90m' or '2h30m', at least 1m and at most {TTL_HOURS_MAX}h")
+    return seconds
+
+
+def decode_request(raw: bytes) -> Decoded | InvalidRequest:
+    """Read one request; whatever the bytes are, the answer is a value."""
+    if len(raw) > REQUEST_BYTES_MAX:
+        return InvalidRequest(f"request: {len(raw)} bytes, at most {REQUEST_BYTES_MAX} are taken")
+    try:
+        body = json.loads(raw.decode(), parse_float=_number, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        return InvalidRequest("request: not UTF-8")
+    except RecursionError:
+        return InvalidRequest("request: nested too deep")
+    except ValueError as error:
+        return InvalidRequest(f"request: not JSON: {error}")
+    if not isinstance(body, dict):
+        return InvalidRequest("request: must be a JSON object")
+    try:
+        if _depth(body) > NESTING_MAX:
+            return _invalid(body, "request: nested too deep")
+        context = None
+        if body.get("context") is not None:
+            context = json.dumps(body["context"], separators=(",", ":"), ensure_ascii=False)
+            if len(context.encode()) > CONTEXT_BYTES_MAX:
+                return _invalid(body, f"context: over {CONTEXT_BYTES_MAX} bytes")
+        return Decoded(AllocationRequest.model_validate(body), _digest(body), context)
+    except ValidationError as error:
+        return _invalid(body, _sentence(error))
+    except UnicodeEncodeError:
+        return _invalid(body, "request: holds half of a surrogate pair, which is no text")
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _depth(value: Any) -> int:
+    deepest, stack = 0, [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        deepest = max(deepest, depth)
+        if depth > NESTING_MAX:
+            break
+        if isinstance(item, dict):
+            stack.extend((each, depth + 1) for each in item.values() if isinstance(each, dict | list))
+        elif isinstance(item, list):
+            stack.extend((each, depth + 1) for each in item if isinstance(each, dict | list))
+    return deepest
+
+
+_NOT_IDENTITY = ("traceparent", "timeout_seconds", "reply_to")
+
+
+def _digest(body: dict[str, Any]) -> str:
+    """Hash of the canonical JSON, without what may differ between two sendings of one request."""
+    same = {key: value for key, value in body.items() if key not in _NOT_IDENTITY}
+    canonical = json.dumps(same, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def _invalid(body: dict[str, Any], message: str) -> InvalidRequest:
+    request_id, reply_to = body.get("id"), body.get("reply_to")
+    return InvalidRequest(message, _as_id(request_id, 128), _as_id(reply_to, 64))
+
+
+def _as_id(value: Any, length_max: int) -> str | None:
+    if isinstance(value, str) and len(value) <= length_max and re.fullmatch(r"[A-Za-z0-9._:-]+", value):
+        return value
+    return None
+
+
+def _sentence(error: ValidationError) -> str:
+    """Each fault as `key: what is wrong`, the first four; keys only, never a value."""
+    faults = []
+    for fault in error.errors(include_input=False, include_url=False)[:4]:
+        key = ".".join(_printable(part) for part in fault["loc"] if part != "[key]")
+        message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        faults.append(f"{key}: {message.removeprefix('Value error, ')}")
+    more = error.error_count() - len(faults)
+    return "; ".join(faults) + (f"; and {more} more" if more > 0 else "")
+
+
+def _printable(part: object) -> str:
+    text = str(part)[:64]
+    return "".join(char if char.isprintable() else "?" for char in text)
