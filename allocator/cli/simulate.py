@@ -1,0 +1,77 @@
+"""`allocator simulate`: the vendors' APIs, simulated, as HTTP servers to develop and test against.
+
+In: options, and a script that holds all that can be set. Out: on stdout one line with the base URL, or JSON; on stderr
+what becomes of the script. Exit 0 on SIGTERM or Ctrl-C, 2 for a bad option or script, 3 for an address that is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+# Without a callback the only command would take the place of the group, and `gameye` could not be said.
+@app.callback()
+def simulate() -> None:
+    """Serve a simulated provider over HTTP, to develop and test against."""
+
+
+@app.command()
+def gameye(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="The only bearer token taken; else any.")] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEY=VALUE,...",
+            help="A region, repeatable: capacity, rate (starts a second), burst, window (sliding, fixed), "
+            "latency_ms (50-150), closed (a status), throttle_status, host, warm (pool size), warm_image, own_ids.",
+        ),
+    ] = None,
+    throttle_status: Annotated[int | None, typer.Option(help="What a full or too fast region answers.")] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:KEY=VALUE,...",
+            help="A fault, repeatable: status, dropped, lost_reply, late, slow, malformed, html, redirect, "
+            "duplicated_ports, new_fields; with probability, times, seed, region (a+b), on (start+find), "
+            "and by kind status, how (reset, hang), after_seconds, latency_ms.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of latencies and faults.")] = None,
+    script: Annotated[
+        Path | None, typer.Option(help="TOML file with all settings; read again whenever it changes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say the base URL as JSON.")] = False,
+) -> None:
+    """Serve Gameye's session API from memory, as busy, slow and faulty as asked, until SIGTERM or Ctrl-C.
+
+    Beside the vendor's paths, GET /_simulator/ledger shows all that was asked for and started, DELETE forgets it, and
+    PUT /_simulator/settings takes new settings: JSON in the shape of the script.
+    """
+    # Imported here, so that `allocator --help` stays quick.
+    from allocator.simulator.gameye.process import run
+    from allocator.simulator.gameye.script import Options, ScriptError
+
+    def ready(url: str) -> None:
+        typer.echo(json.dumps({"url": url}) if as_json else f"Simulated Gameye at {url}")
+
+    def say(message: str) -> None:
+        typer.echo(message, err=True)
+
+    options = Options(token=token, throttle_status=throttle_status, seed=seed, regions=region or (), faults=fault or ())
+    try:
+        run(host=host, port=port, options=options, script=script, ready=ready, say=say)
+    except ScriptError as error:
+        say(str(error))
+        raise typer.Exit(2) from error
+    except OSError as error:
+        say(f"cannot serve on {host}:{port}: {error}; choose another --port or --host")
+        raise typer.Exit(3) from error

@@ -1,0 +1,5 @@
+"""The vendors' APIs over HTTP, for people and tests to run: nothing here calls a vendor, and no real server starts.
+
+Each vendor has a room of its own (`gameye`). In: the calls that vendor's API takes, and settings that say how busy,
+slow or faulty it is. Out: answers in that vendor's shapes, and a ledger of all that was asked for and started.
+"""
