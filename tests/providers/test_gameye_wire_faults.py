@@ -1,0 +1,247 @@
+"""Whatever the network does, the outcome is a value, and a start is sent once."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from allocator.providers.gameye import exchange
+from allocator.providers.gameye.client import GameyeProvider
+from allocator.providers.gameye.credential import FixedToken
+from allocator.providers.provider import (
+    Created,
+    LookupFailed,
+    Provider,
+    StartOutcome,
+    StartSpec,
+    StopFailed,
+    Unknown,
+    Unreachable,
+)
+
+if TYPE_CHECKING:
+    from tests.providers.conftest import Fault, RawHost
+
+    Reply = Callable[..., bytes]
+
+TOKEN = "token-of-the-account"
+SPEC = StartSpec(image="my-game")
+STARTED = {"id": "s-1", "host": "10.0.0.1", "ports": [{"type": "udp", "container": 7777, "host": 20113}]}
+
+
+async def start(provider: Provider, timeout_seconds: float = 5.0) -> StartOutcome:
+    return await provider.start("s-1", "europe", SPEC, timeout_seconds=timeout_seconds)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no json",
+        "[]",
+        "{}",
+        '{"host": "", "ports": []}',
+        '{"host": "h"}',
+        '{"host": "h", "ports": [{"type": "udp", "container": 7777}]}',
+        '{"host": "h", "ports": [{"type": "udp", "container": 7777, "host": 70000}]}',
+    ],
+)
+async def test_a_201_that_cannot_be_read_is_unknown(
+    gameye: GameyeProvider, host: RawHost, reply: Reply, body: str
+) -> None:
+    host.answer(reply(201, body))
+    outcome = await start(gameye)
+    assert isinstance(outcome, Unknown)
+    assert outcome.status == 201
+
+
+async def test_a_reply_over_its_limit_is_unknown(gameye: GameyeProvider, host: RawHost, reply: Reply) -> None:
+    whole = reply(201, {**STARTED, "more": "x" * 2_000_000})
+    endless = b"HTTP/1.1 201 Created\r\nContent-Length: 9000000000\r\n\r\n" + b"x" * 2_000_000
+    host.answer(whole, endless)
+    for _ in range(2):
+        outcome = await start(gameye)
+        assert isinstance(outcome, Unknown)
+        assert "over 1048576 bytes" in outcome.message
+
+
+async def test_a_reply_cut_off_in_its_body_is_unknown(gameye: GameyeProvider, host: RawHost) -> None:
+    host.answer(b'HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{"id":')
+    host.close_after_answer = True
+    outcome = await start(gameye)
+    assert isinstance(outcome, Unknown)
+    assert (outcome.status, "within the reply" in outcome.message) == (201, True)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"SSH-2.0-server\r\n",
+        b"\x16\x03\x01\x00\x05",
+        b"\r\n\r\n\r\n",
+        b"HTTP/1.1 abc Created\r\n\r\n",
+        b"HTTP/1.1 20 Created\r\n\r\n",
+        b"HTTP/9.9 201 Created\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\nxxxx",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nxx",
+        b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nxx",
+        b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+        b"HTTP/1.1 201 Created\r\nContent-Encoding: br\r\nContent-Length: 4\r\n\r\nabcd",
+        b"HTTP/1.1 201 Created\r\nContent-Encoding: deflate\r\nContent-Length: 4\r\n\r\nabcd",
+        b"HTTP/1.1 201 Created\r\nSet-Cookie: \xff=;;;=\x01\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 201 Created\r\nContent-Type: ;;=\xff\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 201 Created\r\nLong: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nContent-Length: 3\r\n\r\n\xff\xfe\x00",
+    ],
+)
+async def test_whatever_comes_over_the_wire_the_outcome_is_a_value(
+    gameye: GameyeProvider, host: RawHost, wire: bytes
+) -> None:
+    host.answer(wire)
+    host.close_after_answer = True
+    assert isinstance(await start(gameye), Unknown)
+    assert len(host.calls) == 1
+
+
+async def test_a_connection_closed_after_the_start_was_read_never_sends_it_twice(
+    gameye: GameyeProvider, host: RawHost, reply: Reply, hang_up: Fault
+) -> None:
+    host.answer(reply(201, STARTED), hang_up)
+    assert isinstance(await start(gameye), Created)
+    outcome = await start(gameye)  # on the kept connection, where a client library would be tempted to repeat
+    assert isinstance(outcome, Unknown)
+    assert len(host.calls) == 2
+    assert host.connections == 1
+
+
+async def test_a_refused_connection_is_unreachable_and_says_what_to_check(unused_tcp_port: int) -> None:
+    provider = GameyeProvider(f"http://127.0.0.1:{unused_tcp_port}", "studio", FixedToken(TOKEN))
+    outcome = await start(provider)
+    assert isinstance(outcome, Unreachable)
+    assert "gameye.base_url" in outcome.message
+    found = await provider.find("s-1", timeout_seconds=5)
+    assert isinstance(found, LookupFailed)
+    assert isinstance(await provider.stop("s-1", timeout_seconds=5), StopFailed)
+    await provider.close()
+
+
+async def test_no_reply_by_the_deadline_is_unknown_and_leaves_the_caller_uncancelled(
+    gameye: GameyeProvider, host: RawHost, hang: Fault
+) -> None:
+    host.answer(hang)
+    assert isinstance(await start(gameye, timeout_seconds=0.02), Unknown)
+    assert isinstance(await gameye.find("s-1", timeout_seconds=0.02), LookupFailed)
+    assert isinstance(await gameye.stop("s-1", timeout_seconds=0.02), StopFailed)
+    caller = asyncio.current_task()
+    assert caller is not None
+    assert caller.cancelling() == 0
+
+
+async def test_a_cancellation_from_outside_passes_through(gameye: GameyeProvider, host: RawHost, hang: Fault) -> None:
+    host.answer(hang)
+    starting = asyncio.create_task(start(gameye))
+    await asyncio.wait_for(host.received.wait(), 5)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+
+@pytest.mark.parametrize("is_deadline_first", [True, False])
+async def test_a_cancellation_at_the_moment_of_the_deadline_passes_through(
+    gameye: GameyeProvider, host: RawHost, hang: Fault, monkeypatch: pytest.MonkeyPatch, *, is_deadline_first: bool
+) -> None:
+    deadlines = []
+
+    class Seen(exchange._Deadline):
+        def __init__(self, caller: asyncio.Task[object]) -> None:
+            super().__init__(caller)
+            deadlines.append(self)
+
+    monkeypatch.setattr(exchange, "_Deadline", Seen)
+    host.answer(hang)
+    starting = asyncio.create_task(start(gameye, timeout_seconds=30))
+    await asyncio.wait_for(host.received.wait(), 5)
+    (deadline,) = deadlines
+    if is_deadline_first:
+        deadline.fire()
+    starting.cancel()
+    if not is_deadline_first:
+        deadline.fire()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert starting.cancelling() == 1
+
+
+async def test_a_timeout_of_the_caller_is_not_taken_for_the_deadline(
+    gameye: GameyeProvider, host: RawHost, hang: Fault
+) -> None:
+    host.answer(hang)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await start(gameye)
+
+
+_KEY: Any = SimpleNamespace(host="host", port=443, ssl=True, is_ssl=True)
+
+
+class FailingSession:
+    """Stands for aiohttp where it fails in ways that a loopback address cannot."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self.closed = False
+
+    async def request(self, *_args: object, **_options: object) -> None:
+        raise self._error
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class SwallowingSession(FailingSession):
+    async def request(self, *_args: object, **_options: object) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (aiohttp.ConnectionTimeoutError("slow"), Unreachable),
+        (aiohttp.ClientConnectorDNSError(_KEY, OSError(-2, "no such name")), Unreachable),
+        (aiohttp.ClientConnectorSSLError(_KEY, OSError(1, "wrong version")), Unreachable),
+        (aiohttp.ClientConnectorCertificateError(_KEY, ssl.CertificateError("expired")), Unreachable),
+        (aiohttp.ServerDisconnectedError(), Unknown),
+        (aiohttp.ClientConnectionResetError("Cannot write to closing transport"), Unknown),
+        (aiohttp.ClientOSError(104, "reset"), Unknown),
+        (aiohttp.SocketTimeoutError("read"), Unknown),
+        (ConnectionResetError(104, "reset"), Unknown),
+        (TimeoutError(), Unknown),
+    ],
+)
+async def test_only_a_connection_that_was_never_made_is_unreachable(error: Exception, kind: type) -> None:
+    session: Any = FailingSession(error)
+    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), session=session)
+    assert isinstance(await start(provider), kind)
+    await provider.close()
+    assert not session.closed, "a session that was handed in is its owner's to close"
+
+
+async def test_a_deadline_that_came_out_as_another_error_leaves_the_caller_uncancelled() -> None:
+    session: Any = SwallowingSession(aiohttp.ServerDisconnectedError())
+    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), session=session)
+    assert isinstance(await start(provider, timeout_seconds=0.01), Unknown)
+    caller = asyncio.current_task()
+    assert caller is not None
+    assert caller.cancelling() == 0
