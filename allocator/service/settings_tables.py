@@ -1,0 +1,248 @@
+"""The tables of the settings: what each may hold, its default and its bounds.
+
+In: values as TOML, the environment or an option gave them. Out: frozen models, one for each table of the public
+contract's section 6. Every limit has two ends; no message and no `repr` shows a secret. Where values come from, and
+what two tables must agree on, is left to `settings`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://", "embedded:")
+GAMEYE_URLS = {
+    "sandbox": "https://api.sandbox-gameye.gameye.net",
+    "production": "https://api.production-gameye.gameye.net",
+}
+_INDEFINITE = frozenset({408, 409})
+"""4xx statuses after which a session may exist: to pass over to another region on one could start two servers."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+ProviderName = Literal["gameye", "edgegap"]
+Rate = Annotated[float, Field(ge=0.01, le=100_000)]
+Burst = Annotated[int, Field(ge=1, le=10_000)]
+PortNumber = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def refuse_flag(value: Any) -> Any:
+    """Let everything pass but true and false, which would be read as 1 and 0: no setting is a flag."""
+    if value is True or value is False:
+        raise ValueError("must not be true or false; write the value itself")
+    return value
+
+
+class Table(BaseModel):
+    """One table: unknown keys are refused, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    _no_flags = field_validator("*", mode="before")(refuse_flag)
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if not url.startswith(REDIS_SCHEMES) or url in REDIS_SCHEMES:
+        raise ValueError(f"must begin with one of {' '.join(REDIS_SCHEMES)} and name a server after it")
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[\x21-\x7e]{1,8192}", value.get_secret_value()):
+        raise ValueError("must be 1 to 8192 visible ASCII characters, without blanks or line breaks")
+    return value
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if not named or "?" in value or "#" in value or re.search(r"[\s\x00-\x1f]", value):
+        raise ValueError("must be like 'https://host' or 'http://127.0.0.1:8080', without a query")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a credential; set token or token_file instead")
+    return value.rstrip("/")
+
+
+class Redis(Table):
+    """Where the queue and the answers live; the URL may hold a password, so it prints as stars."""
+
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] = SecretStr("")
+    """Empty only where the command that loads does not require it."""
+
+
+class Worker(Table):
+    """What one process may hold and how long."""
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
+    backlog: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    backlog_bytes: Annotated[int, Field(ge=65_536, le=2**31)] = 32 * 2**20
+    lease_seconds: Annotated[float, Field(ge=1, le=300)] = 10
+    max_gate_wait_seconds: Annotated[float, Field(ge=0, le=60)] = 2
+    drain_seconds: Annotated[float, Field(ge=1, le=600)] = 25
+    """After SIGTERM, how long what is under way may take. Kubernetes kills after 30."""
+
+
+class WithToken(Table):
+    """A table with a credential: given itself, or by the file that holds it."""
+
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = None
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both set; keep one of the two")
+        return self
+
+
+def _gameye_url(given: Mapping[str, Any]) -> str:
+    return GAMEYE_URLS[given.get("environment") or "sandbox"]
+
+
+def _gameye_account(given: Mapping[str, Any]) -> str:
+    parts = urlsplit(given.get("base_url", ""))
+    port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.hostname}{port}"
+
+
+class Gameye(WithToken):
+    """One account at Gameye.
+
+    `base_url` is the environment's (`sandbox` where neither is given). `account` is the host, and port, of the base
+    URL where it is not given, so that two endpoints never share rates by accident.
+    """
+
+    environment: Literal["sandbox", "production"] | None = None
+    base_url: Annotated[Text, AfterValidator(_http_url)] = Field(default_factory=_gameye_url)
+    account: Text = Field(default_factory=_gameye_account)
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=120)] = 8
+    throttle_statuses: Annotated[
+        tuple[Annotated[int, Field(ge=400, le=499)], ...], Field(min_length=1, max_length=100)
+    ] = (420, 429)
+    rate: Rate | None = None
+
+    @field_validator("throttle_statuses")
+    @classmethod
+    def _definite(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if _INDEFINITE & set(value):
+            raise ValueError("must not hold 408 or 409: after these a session may exist; take them out")
+        return value
+
+    @model_validator(mode="after")
+    def _one_endpoint(self) -> Self:
+        if self.environment is not None and "base_url" in self.model_fields_set:
+            raise ValueError("environment and base_url are both set; keep one of the two")
+        return self
+
+
+class Coordinates(Table):
+    """Where a location is, in degrees."""
+
+    lat: Annotated[float, Field(ge=-90, le=90)]
+    lon: Annotated[float, Field(ge=-180, le=180)]
+
+
+class Edgegap(WithToken):
+    """One organisation at Edgegap."""
+
+    rate: Rate = 40
+    ready_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 25
+    locations: Annotated[dict[Text, Coordinates], Field(max_length=1000)] = Field(default_factory=dict)
+
+
+class RegionDefaults(Table):
+    """What a region has where it says nothing itself; `rate` in session starts a second, over the whole fleet."""
+
+    rate: Rate = 20
+    burst: Burst = 1
+
+
+class RegionDestination(Table):
+    """One place of a region; rate and burst are the region's where they are not given."""
+
+    provider: ProviderName
+    location: Text
+    rate: Rate | None = None
+    burst: Burst | None = None
+    weight: Annotated[float, Field(ge=0, le=1000)] = 1
+
+
+class Region(Table):
+    """One name for players; without `destinations` it is Gameye's region of that name."""
+
+    rate: Rate | None = None
+    burst: Burst | None = None
+    destinations: Annotated[tuple[RegionDestination, ...], Field(min_length=1, max_length=16)] | None = None
+
+
+def _container_port(value: str) -> str:
+    port, _, protocol = value.partition("/")
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) > 65_535 or protocol not in ("udp", "tcp"):
+        raise ValueError("must be like '7777/udp' or '7777/tcp'")
+    return value
+
+
+class EdgegapApplication(Table):
+    """What Edgegap calls an image; `version` where the request names none."""
+
+    application: Text
+    version: Text | None = None
+
+
+class CatalogEntry(Table):
+    """What is known of an image beforehand: names of its ports, its name at Edgegap."""
+
+    ports: Annotated[dict[Text, Annotated[str, AfterValidator(_container_port)]], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    edgegap: EdgegapApplication | None = None
+
+    @field_validator("ports")
+    @classmethod
+    def _one_name_a_port(cls, value: dict[str, str]) -> dict[str, str]:
+        if len(set(value.values())) != len(value):
+            raise ValueError("gives one port two names; keep one of them")
+        return value
+
+    @property
+    def port_names(self) -> dict[str, str]:
+        """The names the other way round, as a start wants them: `7777/udp` to `game`."""
+        return {port: name for name, port in self.ports.items()}
+
+
+class Admin(Table):
+    """The address of metrics, probes and console; port 0 takes any free one."""
+
+    host: Text = "127.0.0.1"
+    port: PortNumber = 9464
+
+
+class Api(WithToken):
+    """The address of the HTTP door; port 0 takes any free one."""
+
+    host: Text = "127.0.0.1"
+    port: PortNumber = 8080
+
+
+class Reconciler(Table):
+    """Whether condemned sessions are stopped or only counted, and how fast at most."""
+
+    mode: Literal["stop", "observe"] = "stop"
+    stops_per_minute_max: Annotated[int, Field(ge=1, le=10_000)] = 30
