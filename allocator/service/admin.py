@@ -1,0 +1,138 @@
+"""The admin address: the metrics as text, and whether this process lives and is ready.
+
+In: a registry, and two questions that are answered from memory. Out: `GET /metrics`, `/livez`, `/readyz`, and a page
+that names them. It promises that no answer waits for Redis or a provider, and that a scrape gives the event loop a
+turn every millisecond or so. It serves while it is entered. Who may reach it is left to the network: by default it is
+loopback's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from allocator.telemetry.exposition import content_type, slices
+
+_SHUTDOWN_SECONDS = 0.5
+"""How long answers under way are waited for at the end; a reader that hangs must not hold up a drain."""
+
+_STRETCH_SECONDS = 0.001
+"""So long a scrape may hold the event loop before everyone else has a turn."""
+
+_PAGE = """\
+allocator, admin address
+
+/metrics  Prometheus metrics
+/livez    200 while the event loop and the take-up loop move
+/readyz   200 while requests can be taken up
+"""
+
+Ask = Callable[[], str | None]
+"""None where all is well, else why not, in one line."""
+
+
+class AdminAddressError(Exception):
+    """The admin address cannot be served; the message names the setting to change."""
+
+
+class AdminServer:
+    """The admin address of one process."""
+
+    def __init__(self, host: str, port: int, *, registry: CollectorRegistry, ready: Ask, alive: Ask) -> None:
+        """Port 0 takes any free one; `port` says which once it serves."""
+        self._host = host
+        self._wanted_port = port
+        self._registry = registry
+        self._ready = ready
+        self._alive = alive
+        self._port: int | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it serves on."""
+        if self._port is None:
+            raise RuntimeError("the admin address is not served yet; enter it with `async with` first")
+        return self._port
+
+    async def __aenter__(self) -> Self:
+        """Serve. Raises AdminAddressError."""
+        app = web.Application()
+        app.router.add_get("/", self._page)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self._host, self._wanted_port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise AdminAddressError(_sentence(error, self._host, self._wanted_port)) from error
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _page(self, request: web.Request) -> web.Response:
+        del request
+        return web.Response(text=_PAGE)
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        del request
+        return _answer(self._alive(), "alive")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        del request
+        return _answer(self._ready(), "ready")
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        """Write the text as it is made: of many regions it is megabytes, and to send those at once takes a while."""
+        content = content_type(",".join(request.headers.getall("Accept", ())))
+        response = web.StreamResponse(headers={"Content-Type": content})
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        clock, pieces = asyncio.get_running_loop().time, []
+        since = clock()
+        for piece in slices(self._registry, content):
+            pieces.append(piece)
+            if clock() - since > _STRETCH_SECONDS:
+                await response.write("".join(pieces).encode())
+                pieces.clear()
+                await asyncio.sleep(0)
+                since = clock()
+        await response.write_eof("".join(pieces).encode())
+        return response
+
+
+def _answer(why_not: str | None, well: str) -> web.Response:
+    if why_not is None:
+        return web.Response(text=f"{well}\n")
+    return web.Response(status=503, text=f"{' '.join(why_not.split())}\n")
+
+
+def _sentence(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"admin.port {port} is in use on {host}; end what listens there or set admin.port to another, 0 for any"
+    if error.errno == errno.EACCES:
+        return f"admin.port {port} on {host} may not be used by this user; set admin.port to one above 1023"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"admin.host {host!r} is no address of this machine; set admin.host to one that is, such as 127.0.0.1"
+    return f"admin.host {host!r} with admin.port {port} cannot be served: {error.strerror}; set another address"
