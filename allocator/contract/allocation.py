@@ -66,7 +66,8 @@ class Attempt:
     region: str
     provider: str
     location: str
-    outcome: Outcome
+    outcome: Outcome | str
+    """One of `Outcome`, or a word that a newer writer knows."""
     status: int | None
     at: int
     duration_ms: float
@@ -77,7 +78,8 @@ class Attempt:
 class Allocation:
     """What `HGETALL {N}:allocation:<id>` says, typed; times in Unix milliseconds."""
 
-    state: State
+    state: State | str
+    """One of `State`, or a word that a newer writer knows; then trust `final`."""
     request_id: str
     priority: str = "normal"
     context: Any = None
@@ -112,11 +114,11 @@ class Allocation:
             values["ports"] = tuple(_known(Port, item) for item in json.loads(fields_["ports"]))
         if "attempts" in fields_:
             values["attempts"] = decode_attempts(fields_["attempts"])
-        return cls(state=State(fields_["state"]), final=fields_.get("final") == "1", **values)
+        return cls(state=_word(State, fields_["state"]), final=fields_.get("final") == "1", **values)
 
     def to_hash(self) -> dict[str, str]:
         """The fields as Redis keeps them: only those that say something."""
-        hashed = {"state": self.state.value}
+        hashed = {"state": str(self.state)}
         if self.final:
             hashed["final"] = "1"
         for name in _TEXT_FIELDS:
@@ -167,7 +169,12 @@ def encode_attempts(attempts: tuple[Attempt, ...]) -> str:
 
 def decode_attempts(text: str) -> tuple[Attempt, ...]:
     """Read what `encode_attempts` wrote; unknown keys are passed over."""
-    return tuple(_known(Attempt, {**item, "outcome": Outcome(item["outcome"])}) for item in json.loads(text))
+    return tuple(_known(Attempt, {**item, "outcome": _word(Outcome, item["outcome"])}) for item in json.loads(text))
+
+
+def _word(words: type[StrEnum], text: str) -> Any:
+    """The member of that name, or the text itself: states and outcomes may be added."""
+    return words(text) if text in words._value2member_map_ else text
 
 
 def _known(cls: type[T], item: Mapping[str, Any]) -> T:

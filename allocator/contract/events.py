@@ -14,9 +14,9 @@ from allocator.contract.codes import Code
 def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) -> str:
     """The end of one request; a repeat bears the same `id`, which names the entry and the state."""
     return _event(
-        kind=f"allocator.allocation.{allocation.state.value}.v1",
+        kind=f"allocator.allocation.{allocation.state}.v1",
         deployment=deployment,
-        event_id=f"{entry_id}/{allocation.state.value}",
+        event_id=f"{entry_id}/{allocation.state}",
         subject=allocation.request_id,
         at_ms=allocation.updated_at or 0,
         data=allocation.to_data(),

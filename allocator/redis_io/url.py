@@ -63,6 +63,15 @@ def masked(url: str) -> str:
     return text
 
 
+def url_secrets(url: str) -> set[str]:
+    """The password of a URL, as written and as meant: what a log must mask; nothing where it cannot be read."""
+    try:
+        written = urlsplit(url).password
+    except ValueError:
+        return set()
+    return {written, unquote(written)} if written else set()
+
+
 def parse_url(url: str) -> ServerTarget | EmbeddedTarget:
     """Read redis.url; RedisUrlError says what is wrong with it and what forms there are."""
     url = url.strip()

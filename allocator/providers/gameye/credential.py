@@ -2,7 +2,8 @@
 
 In: `gameye.token` or `gameye.token_file`. Out: the token of this moment, as the same object until it changes, so that
 a caller can hold what it built from it. Promised: no repr shows it; a file that vanishes, empties or cannot be read
-leaves the last good token in force and says so once through `report`. No thread, at most one look at the file a
+leaves the last good token in force and says so once through `report`; each new token is told to `learn`, so that it
+can be masked. No thread, at most one look at the file a
 second. Left to others: what to do when the host refuses the token.
 """
 
@@ -56,10 +57,12 @@ class TokenFile:
         path: Path,
         *,
         report: Callable[[str], None] = lambda _message: None,
+        learn: Callable[[str], None] = lambda _token: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._report = report
+        self._learn = learn
         self._monotonic = monotonic
         self._reported: str | None = None
         self._checked_at = monotonic()
@@ -70,6 +73,7 @@ class TokenFile:
                 f"gameye.token_file: {path} cannot be read ({error.strerror}); "
                 "put the API token there or set gameye.token"
             ) from error
+        learn(self._token)
 
     def token(self) -> str:
         """The token of the file, at most a second old; the last good one where the file has none."""
@@ -97,6 +101,7 @@ class TokenFile:
             self._reported = None
             if token != self._token:
                 self._token = token
+                self._learn(token)
 
     def _read(self) -> tuple[str, _Signature]:
         with self._path.open("rb") as file:

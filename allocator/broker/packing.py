@@ -1,0 +1,169 @@
+"""What the scripts take and give, packed and unpacked: the Python half of each script's header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from allocator.broker.broker import (
+    Already,
+    CommitReply,
+    Condemned,
+    Depth,
+    Done,
+    Duplicate,
+    Ended,
+    Ending,
+    Entry,
+    Faulty,
+    Hold,
+    IsCondemned,
+    Lost,
+    OtherBody,
+    Refusal,
+    Reservation,
+    ReserveReply,
+    Stale,
+)
+from allocator.contract.allocation import decode_attempts
+from allocator.contract.keys import GROUP, REQUEST_FIELD, Keys
+from allocator.contract.request import Priority
+
+Words = list[str | int | bytes]
+
+
+def entries(found: Iterable[Sequence[Any]], keys: Keys) -> list[Entry]:
+    """Read `(stream, entry id, [field, value, ...])`; an entry deleted meanwhile has no fields and is passed over."""
+    priorities = {keys.requests(priority).encode(): priority for priority in Priority}
+    taken = []
+    for stream, entry_id, fields in found:
+        if fields is not None:
+            pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+            taken.append(Entry(priorities[bytes(stream)], entry_id.decode(), pairs.get(REQUEST_FIELD.encode())))
+    return taken
+
+
+def reserve(
+    asks: Sequence[Reservation], fences: Sequence[str], keys: Keys, *, lease_ms: int
+) -> tuple[list[str], Words]:
+    """Keys and arguments of `reserve.lua`."""
+    named, args = [keys.leases], Words([GROUP, lease_ms])
+    for ask, fence in zip(asks, fences, strict=True):
+        entry = ask.entry
+        named += [keys.requests(entry.priority), keys.record(ask.request_id), keys.allocation(ask.request_id)]
+        args += [entry.entry_id, ask.request_id, fence, ask.digest, entry.raw or b"", ask.timeout_ms]
+        args += [entry.priority.value, ask.context or "", ask.reply_to or ""]
+    return named, args
+
+
+def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any]) -> ReserveReply:
+    """Read one item of `reserve.lua`'s reply."""
+    match reply[0]:
+        case b"reserved":
+            entry = ask.entry
+            return Hold(ask.request_id, fence, entry.entry_id, entry.priority, int(reply[1]), entry.raw or b"")
+        case b"ended":
+            pairs = [word.decode() for word in reply[2]]
+            return Ended(reply[1].decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)))
+        case b"duplicate":
+            return Duplicate()
+        case b"conflict":
+            return OtherBody()
+        case b"lost":
+            return Lost()
+        case _:
+            return Faulty(f"the record of {ask.request_id} cannot be used: {reply[1].decode()}")
+
+
+def reclaimed(reply: Sequence[bytes]) -> Hold:
+    """Read one item of `reclaim.lua`'s reply."""
+    request_id, raw, fence, generation, deadline_ms, entry_id, priority, takes, clean, attempts = reply
+    return Hold(
+        request_id=request_id.decode(),
+        fence=fence.decode(),
+        entry_id=entry_id.decode(),
+        priority=Priority(priority.decode()),
+        deadline_ms=int(deadline_ms),
+        raw=raw,
+        generation=int(generation),
+        takes=int(takes),
+        uncertain=not clean,
+        attempts=decode_attempts(attempts.decode()) if attempts else (),
+    )
+
+
+def commit(
+    endings: Sequence[Ending], keys: Keys, *, now_ms: int, oldest: str, results_ttl_ms: int
+) -> tuple[list[str], Words]:
+    """Keys and arguments of `commit.lua`."""
+    named = [keys.leases, keys.results, keys.condemned, keys.condemned_notes]
+    args = Words([keys.results_for(""), oldest, results_ttl_ms, now_ms])
+    for ending in endings:
+        hold, session = ending.hold, ending.session
+        named += [keys.record(hold.request_id), keys.allocation(hold.request_id)]
+        args += [hold.request_id, hold.fence, ending.keep_ms]
+        args += [session[1], f"{session[0]}/{session[1]}"] if session else ["", ""]
+        args += [ending.event, len(ending.condemn), len(ending.fields) * 2]
+        for each in ending.condemn:
+            args += [member(each), each.reason]
+        for name, value in ending.fields.items():
+            args += [name, value]
+    return named, args
+
+
+def commit_reply(reply: Sequence[bytes]) -> CommitReply:
+    """Read one item of `commit.lua`'s reply."""
+    match reply[0]:
+        case b"done":
+            return Done()
+        case b"already":
+            return Already(reply[1].decode() or None)
+        case b"condemned":
+            return IsCondemned()
+        case _:
+            return Stale(reply[1].decode() or None, reply[2].decode() or None)
+
+
+def refuse(
+    refusal: Refusal,
+    keys: Keys,
+    *,
+    oldest: str,
+    results_ttl_ms: int,
+    keep_ms: int,
+    oldest_dead_letter: str,
+    dead_letters_max: int,
+) -> tuple[list[str], Words]:
+    """Keys and arguments of `refuse.lua`."""
+    entry, request_id = refusal.entry, refusal.request_id or ""
+    named = [keys.requests(entry.priority), keys.results, keys.dead_letters]
+    named += [keys.record(request_id), keys.allocation(request_id)]
+    args = Words(
+        [GROUP, entry.entry_id, request_id, keys.results_for(""), refusal.reply_to or "", oldest, results_ttl_ms]
+    )
+    args += [refusal.event, refusal.state]
+    args += [refusal.code.value, refusal.message, entry.raw or b""] if refusal.bury else ["", "", ""]
+    args += [oldest_dead_letter, dead_letters_max, refusal.failure_event, keep_ms]
+    fields = refusal.failure or {}
+    args.append(len(fields) * 2)
+    for name, value in fields.items():
+        args += [name, value]
+    return named, args
+
+
+def member(condemned: Condemned) -> str:
+    """The name of a session in the set of the condemned."""
+    return f"{condemned.provider}/{condemned.session_id}"
+
+
+def condemned(name: bytes, note: bytes) -> Condemned:
+    """Read one item of `claim_condemned.lua`'s reply."""
+    provider, _, session_id = name.decode().partition("/")
+    since_ms, _, reason = note.decode().partition(" ")
+    return Condemned(provider, session_id, reason, int(since_ms))
+
+
+def depth(now_ms: int, length: int, pending: int, oldest: bytes) -> Depth:
+    """Read one stream of `survey.lua`'s reply."""
+    waited_ms = now_ms - int(oldest.partition(b"-")[0]) if oldest else 0
+    return Depth(untaken=max(0, length - pending), pending=pending, oldest_seconds=max(0, waited_ms) / 1000)

@@ -1,0 +1,56 @@
+#!lua flags=allow-oom
+-- End requests: last state, announcement and clean-up in one step; a stale fence changes nothing.
+-- KEYS:   leases, results, condemned, condemned notes, then for each item: record, allocation hash
+-- ARGV:   prefix of reply streams, oldest results id kept, results lifetime ms, now ms, then for each item: request id, fence,
+--         keep ms, session id or '', provider/session id or '', event, number of members to condemn, number of fields, then for each member:
+--         provider/session id, note; then field, value, ...
+-- REPLY:  for each: {'done'} | {'already', session id} | {'stale', state, session id} | {'condemned'}
+-- MEMORY: allowed when full
+-- SLOT:   reply streams are named by what the records hold, all of one hash tag
+local replies, a, now = {}, 5, tonumber(ARGV[4])
+
+-- a stream that senders name may be anything: that it is no stream must not undo the end
+local function announce(stream, id, state, event)
+  return redis.pcall('XADD', stream, 'MINID', '~', ARGV[2], '*', 'request_id', id, 'state', state, 'event', event)
+end
+
+for item = 0, (#KEYS - 4) / 2 - 1 do
+  local record, hash = KEYS[5 + item * 2], KEYS[6 + item * 2]
+  local id, fence, keep, session, member, event = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
+  local condemn_count, field_count = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7])
+  local condemn_at = a + 8
+  local fields_at = condemn_at + condemn_count * 2
+  a = fields_at + field_count
+  local known = redis.pcall('HMGET', record, 'fence', 'final', 'session', 'reply_to')
+  if known[1] ~= fence then
+    replies[#replies + 1] = {'stale', known[2] or '', known[3] or ''}
+  elseif known[2] then
+    replies[#replies + 1] = {'already', known[3] or ''}
+  elseif member ~= '' and redis.call('ZSCORE', KEYS[3], member) then
+    replies[#replies + 1] = {'condemned'}
+  else
+    for each = 0, condemn_count - 1 do
+      local condemned = ARGV[condemn_at + each * 2]
+      redis.call('ZADD', KEYS[3], 'NX', now, condemned)
+      redis.call('HSETNX', KEYS[4], condemned, now .. ' ' .. ARGV[condemn_at + each * 2 + 1])
+    end
+    local fields = {}
+    for each = fields_at, a - 1 do fields[#fields + 1] = ARGV[each] end
+    local state = fields[2]
+    local cleared = redis.pcall('HDEL', hash, 'error_code', 'error_message')
+    if type(cleared) == 'table' then redis.call('DEL', hash) end
+    redis.call('HSET', hash, unpack(fields))
+    redis.call('PEXPIRE', hash, keep)
+    redis.call('HDEL', record, 'body', 'clean')
+    redis.call('HSET', record, 'final', state, 'session', session)
+    redis.call('PEXPIRE', record, keep)
+    redis.call('ZREM', KEYS[1], id)
+    announce(KEYS[2], id, state, event)
+    for name in string.gmatch(known[4] or '', '%S+') do
+      local stream = ARGV[1] .. name
+      if not announce(stream, id, state, event).err then redis.call('PEXPIRE', stream, ARGV[3]) end
+    end
+    replies[#replies + 1] = {'done'}
+  end
+end
+return replies

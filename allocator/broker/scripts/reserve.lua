@@ -1,0 +1,74 @@
+#!lua
+-- Take requests over from their entries: from here on a request lives in its record, under a fence and a lease.
+-- Whoever settles the entry of a new id owns it, so a worker that slept through its turn gets `lost`.
+-- KEYS:   leases, then for each item: request stream, record, allocation hash
+-- ARGV:   group, lease ms, then for each item: entry id, request id, fence, digest, body, timeout ms, priority,
+--         context JSON or '', reply_to or ''
+-- REPLY:  {now ms, one item each: {'reserved', deadline ms} | {'ended', owning entry, {hash}} | {'duplicate'} |
+--         {'conflict'} | {'lost'} | {'fault', message}}; repeating with the same fence gives the same reply
+-- MEMORY: refused when full, before anything is written
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local group, lease_ms = ARGV[1], tonumber(ARGV[2])
+local REPLY_TO_MAX = 8
+
+local function add_reply_to(record, name)
+  if name == '' then return end
+  local names = {}
+  for each in string.gmatch(redis.call('HGET', record, 'reply_to') or '', '%S+') do
+    if each ~= name then names[#names + 1] = each end
+  end
+  names[#names + 1] = name
+  while #names > REPLY_TO_MAX do table.remove(names, 1) end
+  redis.call('HSET', record, 'reply_to', table.concat(names, ' '))
+end
+
+local function settle(stream, entry)
+  local settled = redis.call('XACK', stream, group, entry)
+  redis.call('XDEL', stream, entry)
+  return settled == 1
+end
+
+local function reserve(k, a)
+  local stream, record, hash = KEYS[k], KEYS[k + 1], KEYS[k + 2]
+  local entry, id, fence, digest, body = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
+  local priority, context, reply_to = ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
+  local known = redis.call('HMGET', record, 'digest', 'final', 'entry', 'fence', 'deadline', 'priority')
+  if known[1] then
+    -- two streams may give two entries one id: the priority names the stream
+    local owning = known[3] == entry and known[6] == priority
+    if owning and known[4] == fence and not known[2] then return {'reserved', tonumber(known[5])} end
+    if known[1] ~= digest then return {'conflict'} end
+    if known[2] then
+      local fields = redis.call('HGETALL', hash)
+      if #fields == 0 then fields = {'state', known[2], 'final', '1', 'request_id', id} end
+      return {'ended', known[3], fields}
+    end
+    if owning then return {'lost'} end
+    add_reply_to(record, reply_to)
+    settle(stream, entry)
+    return {'duplicate'}
+  end
+  if not settle(stream, entry) then return {'lost'} end
+  local enqueued = tonumber(string.match(entry, '^(%d+)'))
+  local deadline = enqueued + tonumber(ARGV[a + 5])
+  redis.call('HSET', record, 'digest', digest, 'entry', entry, 'fence', fence, 'body', body,
+    'priority', priority, 'deadline', deadline, 'generation', 1, 'takes', 1)
+  add_reply_to(record, reply_to)
+  redis.call('DEL', hash)
+  redis.call('HSET', hash, 'state', 'allocating', 'request_id', id, 'priority', priority,
+    'enqueued_at', enqueued, 'updated_at', now)
+  if context ~= '' then redis.call('HSET', hash, 'context', context) end
+  redis.call('ZADD', KEYS[1], now + lease_ms, id)
+  return {'reserved', deadline}
+end
+
+local replies = {now}
+for item = 0, (#KEYS - 1) / 3 - 1 do
+  local good, reply = pcall(reserve, 2 + item * 3, 3 + item * 9)
+  if not good then
+    reply = {'fault', type(reply) == 'table' and reply.err or tostring(reply)}
+  end
+  replies[#replies + 1] = reply
+end
+return replies

@@ -1,0 +1,291 @@
+"""The broker on Redis: each step one script, steps of one loop turn in one round trip.
+
+In: the port's values. Out: the port's replies. Promises: a step is sent once, and repeated only by its caller; faults
+of the wire are `BrokerUnavailable`. The scripts hold what is atomic; here is only the packing and unpacking.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from allocator.broker import packing
+from allocator.broker.broker import (
+    BATCH_MAX,
+    FIRST_STOP_MS,
+    BrokerFull,
+    BrokerUnavailable,
+    CommitReply,
+    Condemned,
+    Depth,
+    Ending,
+    Entry,
+    Hold,
+    NamespaceTaken,
+    Refusal,
+    Reservation,
+    ReserveReply,
+    Survey,
+)
+from allocator.broker.fences import Fences
+from allocator.contract.allocation import Attempt, encode_attempts
+from allocator.contract.codes import Code
+from allocator.contract.keys import CONTRACT_VERSION, GROUP, Keys
+from allocator.contract.request import Priority
+from allocator.redis_io.batching import Batcher
+from allocator.redis_io.connect import RedisConnection
+from allocator.redis_io.errors import CommandFault, NoGroup, OutOfMemory, Refused, Unavailable
+from allocator.redis_io.scripts import Script
+from allocator.redis_io.server import check_server
+
+BLOCK_MS = 2000
+DEAD_LETTER_AGE_SECONDS = 7 * 24 * 3600
+DEAD_LETTERS_MAX = 10_000
+
+_GROUP_WENT = "UNBLOCKED"
+"""What Redis 7.0 answers a blocked read whose stream was deleted; later servers say NOGROUP."""
+
+_SCRIPTS = {
+    name: Script.load("allocator.broker.scripts", name)
+    for name in (
+        "prepare",
+        "take",
+        "reserve",
+        "renew",
+        "reclaim",
+        "next_generation",
+        "note",
+        "commit",
+        "refuse",
+        "hand_back",
+        "claim_condemned",
+        "recheck",
+        "survey",
+        "leave",
+    )
+}
+
+
+class StreamsBroker:
+    """One namespace on one Redis, seen by one worker process. `worker` is its name in the consumer group."""
+
+    def __init__(
+        self,
+        connection: RedisConnection,
+        keys: Keys,
+        *,
+        deployment: str,
+        worker: str,
+        lease_ms: int,
+        result_ttl_ms: int,
+        results_max_age_ms: int,
+        fence: Callable[[], str],
+    ) -> None:
+        """`fence` gives a text that is never given twice by any process."""
+        self._connection = connection
+        self._keys = keys
+        self._deployment = deployment
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._result_ttl_ms = result_ttl_ms
+        self._results_max_age_ms = results_max_age_ms
+        self._fences = Fences(fence)
+        self._offset_ms = 0
+        self._commits = Batcher(self._commit_batch, items_max=BATCH_MAX)
+        self._notes = Batcher(self._note_batch, items_max=BATCH_MAX)
+
+    def now_ms(self) -> int:
+        """Redis time, as of its last reply and this machine's clock since."""
+        return int(time.time() * 1000) + self._offset_ms
+
+    async def prepare(self) -> None:
+        """See `Broker.prepare`; UnfitServer where the server may not be used."""
+        async with self._asking():
+            await check_server(self._connection)
+        keys = [self._keys.meta, *(self._keys.requests(priority) for priority in Priority)]
+        now_ms, contract, deployment = await self._run("prepare", keys, [CONTRACT_VERSION, self._deployment, GROUP])
+        self._saw_time(now_ms)
+        if deployment.decode() != self._deployment:
+            raise NamespaceTaken(
+                f"namespace {self._keys.namespace!r} belongs to the deployment {deployment.decode()!r}: "
+                f"set deployment to that, or choose another namespace"
+            )
+        if int(contract) > CONTRACT_VERSION:
+            raise NamespaceTaken(
+                f"namespace {self._keys.namespace!r} speaks contract {int(contract)}: upgrade this worker"
+            )
+
+    async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
+        """See `Broker.take`."""
+        keys = [self._keys.requests(priority) for priority in order]
+        reply = await self._run("take", keys, [GROUP, self._worker, count])
+        return packing.entries(reply, self._keys)
+
+    async def wait(self, count: int) -> list[Entry]:
+        """See `Broker.wait`; `count` is shared out evenly over the streams."""
+        streams = [self._keys.requests(priority) for priority in Priority]
+        share = max(1, count // len(streams))
+        async with self._asking():
+            reply = await self._connection.execute_blocking(
+                *("XREADGROUP", "GROUP", GROUP, self._worker, "COUNT", share, "BLOCK", BLOCK_MS),
+                *("STREAMS", *streams, *[">"] * len(streams)),
+            )
+        return packing.entries([(stream, *entry) for stream, found in reply or () for entry in found], self._keys)
+
+    async def strays(self, count: int, idle_ms: int) -> list[Entry]:
+        """See `Broker.strays`."""
+        found: list[Any] = []
+        async with self._asking():
+            for stream in (self._keys.requests(priority) for priority in Priority):
+                if (room := count - len(found)) > 0:
+                    reply = await self._connection.execute(
+                        "XAUTOCLAIM", stream, GROUP, self._worker, idle_ms, "0-0", "COUNT", room
+                    )
+                    found.extend((stream.encode(), *entry) for entry in reply[1])
+        return packing.entries(found, self._keys)
+
+    async def reserve(self, asks: Sequence[Reservation]) -> list[ReserveReply]:
+        """See `Broker.reserve`. Repeated for an entry, it uses the fence of the first time."""
+        fences = self._fences.of(asks)
+        keys, args = packing.reserve(asks, fences, self._keys, lease_ms=self._lease_ms)
+        reply = await self._run("reserve", keys, args)
+        self._saw_time(reply[0])
+        return [
+            packing.reserve_reply(ask, fence, each) for ask, fence, each in zip(asks, fences, reply[1:], strict=True)
+        ]
+
+    async def reclaim(self, count: int) -> list[Hold]:
+        """See `Broker.reclaim`."""
+        prefixes = [self._keys.record(""), self._keys.allocation("")]
+        args = [*prefixes, f"{self._fences.new()}.", min(count, BATCH_MAX), self._lease_ms]
+        reply = await self._run("reclaim", [self._keys.leases], args)
+        self._saw_time(reply[0])
+        return [packing.reclaimed(each) for each in reply[1:]]
+
+    async def renew(self, holds: Sequence[Hold]) -> list[bool]:
+        """See `Broker.renew`."""
+        kept: list[bool] = []
+        for batch in _batches(holds):
+            keys = [self._keys.leases, *(self._keys.record(hold.request_id) for hold in batch)]
+            args = [self._lease_ms, *(word for hold in batch for word in (hold.request_id, hold.fence))]
+            kept.extend(bool(each) for each in await self._run("renew", keys, args))
+        return kept
+
+    async def note(self, hold: Hold, attempts: tuple[Attempt, ...], code: Code, message: str) -> bool:
+        """See `Broker.note`."""
+        return await self._notes.submit((hold, encode_attempts(attempts), code.value, message))
+
+    async def next_generation(self, hold: Hold, condemned: Sequence[Condemned]) -> int | None:
+        """See `Broker.next_generation`."""
+        keys = [self._keys.record(hold.request_id), self._keys.condemned, self._keys.condemned_notes]
+        reason = condemned[0].reason if condemned else ""
+        args = [hold.fence, hold.generation, FIRST_STOP_MS, reason, *map(packing.member, condemned)]
+        return await self._run("next_generation", keys, args) or None
+
+    async def commit(self, ending: Ending) -> CommitReply:
+        """See `Broker.commit`."""
+        return await self._commits.submit(ending)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """See `Broker.refuse`."""
+        now_ms = self.now_ms()
+        keys, args = packing.refuse(
+            refusal,
+            self._keys,
+            oldest=f"{now_ms - self._results_max_age_ms}-0",
+            results_ttl_ms=self._results_max_age_ms,
+            keep_ms=self._result_ttl_ms,
+            oldest_dead_letter=f"{now_ms - DEAD_LETTER_AGE_SECONDS * 1000}-0",
+            dead_letters_max=DEAD_LETTERS_MAX,
+        )
+        await self._run("refuse", keys, args)
+
+    async def hand_back(self, holds: Sequence[tuple[Hold, bool]]) -> None:
+        """See `Broker.hand_back`."""
+        for batch in _batches(holds):
+            keys = [self._keys.leases, *(self._keys.record(hold.request_id) for hold, _ in batch)]
+            args = [word for hold, clean in batch for word in (hold.request_id, hold.fence, "1" if clean else "")]
+            await self._run("hand_back", keys, args)
+
+    async def claim_condemned(self, count: int, hold_ms: int) -> list[Condemned]:
+        """See `Broker.claim_condemned`."""
+        reply = await self._run("claim_condemned", [self._keys.condemned, self._keys.condemned_notes], [count, hold_ms])
+        self._saw_time(reply[0])
+        return [packing.condemned(*each) for each in reply[1:]]
+
+    async def recheck(self, condemned: Condemned, after_ms: int | None) -> None:
+        """See `Broker.recheck`."""
+        again: str | int = "" if after_ms is None else after_ms
+        await self._run(
+            "recheck", [self._keys.condemned, self._keys.condemned_notes], [packing.member(condemned), again]
+        )
+
+    async def survey(self) -> Survey:
+        """See `Broker.survey`."""
+        streams = [self._keys.requests(priority) for priority in Priority]
+        now_ms, held, condemned, *depths = await self._run(
+            "survey", [self._keys.leases, self._keys.condemned, *streams], [GROUP]
+        )
+        self._saw_time(now_ms)
+        found: Mapping[Priority, Depth] = {
+            priority: packing.depth(now_ms, *each) for priority, each in zip(Priority, depths, strict=True)
+        }
+        return Survey(held=held, condemned=condemned, depths=found)
+
+    async def close(self) -> None:
+        """See `Broker.close`; names of others that died with nothing pending go as well."""
+        await self._commits.aclose()
+        await self._notes.aclose()
+        await self._run("leave", [self._keys.requests(priority) for priority in Priority], [GROUP, self._worker])
+
+    async def _commit_batch(self, endings: list[Ending]) -> list[CommitReply]:
+        now_ms = self.now_ms()
+        keys, args = packing.commit(
+            endings,
+            self._keys,
+            now_ms=now_ms,
+            oldest=f"{now_ms - self._results_max_age_ms}-0",
+            results_ttl_ms=self._results_max_age_ms,
+        )
+        return [packing.commit_reply(each) for each in await self._run("commit", keys, args)]
+
+    async def _note_batch(self, notes: list[tuple[Hold, str, str, str]]) -> list[bool]:
+        keys = [
+            key
+            for hold, *_ in notes
+            for key in (self._keys.record(hold.request_id), self._keys.allocation(hold.request_id))
+        ]
+        now_ms = self.now_ms()
+        args = [word for hold, *texts in notes for word in (hold.fence, *texts, now_ms)]
+        return [bool(each) for each in await self._run("note", keys, args)]
+
+    def _saw_time(self, now_ms: int) -> None:
+        self._offset_ms = now_ms - int(time.time() * 1000)
+
+    async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        async with self._asking():
+            return await _SCRIPTS[name].run(self._connection, keys, args)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Turn what the door to Redis raises into the port's words; a lost group is made anew."""
+        try:
+            yield
+        except OutOfMemory as fault:
+            raise BrokerFull(str(fault), fault.kind) from fault
+        except NoGroup as fault:
+            await self.prepare()
+            raise BrokerUnavailable(str(fault), fault.kind) from fault
+        except CommandFault as fault:
+            if not str(fault).startswith(_GROUP_WENT):
+                raise
+            await self.prepare()
+            raise BrokerUnavailable(str(fault), NoGroup.kind) from fault
+        except (Unavailable, Refused) as fault:
+            raise BrokerUnavailable(str(fault), fault.kind) from fault
+
+
+def _batches(items: Sequence[Any]) -> list[Sequence[Any]]:
+    return [items[start : start + BATCH_MAX] for start in range(0, len(items), BATCH_MAX)]

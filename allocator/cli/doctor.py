@@ -1,0 +1,31 @@
+"""`allocator doctor`: is everything there that a worker needs, and if not, what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from allocator.cli.options import ConfigOption, JsonOption, SetOption, load_or_exit
+
+EXIT_BAD = 1
+
+
+def doctor(config: ConfigOption = None, assignments: SetOption = None, *, as_json: JsonOption = False) -> None:
+    """Check Redis, the credential, and the images and regions at the provider; say what to mend."""
+    from allocator.service.checkup import check_up
+    from allocator.service.process import run_loop
+
+    settings = load_or_exit(config, assignments)
+
+    async def main() -> int:
+        findings = await check_up(settings)
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in findings]))
+        else:
+            for finding in findings:
+                typer.echo(f"{'ok  ' if finding.good else 'MEND'}  {finding.what}: {finding.says}")
+        return 0 if all(finding.good for finding in findings) else EXIT_BAD
+
+    raise typer.Exit(run_loop(main()))

@@ -1,0 +1,48 @@
+"""`allocator`: the commands put together. What a command needs it imports itself, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from allocator import __version__
+from allocator.cli import config, demo, dev, doctor, matches, simulate, trial, worker
+
+app = typer.Typer(
+    help="The placement broker between any matchmaker and any game-server host.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold tokens and env
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's shape of a callback
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def allocator(
+    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False
+) -> None:
+    """Take options that stand before the command."""
+    del version
+
+
+app.command("demo")(demo.demo)
+app.command("dev")(dev.dev)
+app.command("worker")(worker.worker)
+app.command("try")(trial.trial)
+app.command("submit")(matches.submit)
+app.command("get")(matches.get)
+app.command("wait")(matches.wait)
+app.add_typer(simulate.app, name="simulate")
+app.command("doctor")(doctor.doctor)
+app.command("config")(config.config)
+
+
+def run() -> None:
+    """Run the command line."""
+    app()

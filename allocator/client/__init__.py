@@ -1,0 +1,33 @@
+"""What a Python matchmaker imports: a match goes in, an address to play on comes out.
+
+    async with AllocatorClient("redis://127.0.0.1:6379") as client:
+        allocation = await client.allocate({"id": "m-1", "image": "my-game", "regions": ["europe", "us-east"]})
+        print(allocation.state, allocation.endpoint)
+
+    client     submit, get, wait, allocate, over one connection
+    outbox     a request checked, then sent: what one turn of the loop submits goes out in one round trip
+    listener   one reader of the results stream for all that wait
+    waiter     one wait: what answers it, and what does not
+    errors     what goes wrong between a matchmaker and the allocator
+
+It stands on the public contract alone: what it does, `redis-cli` can do, and it needs no worker to be of its version.
+"""
+
+from allocator.client.client import AllocatorClient
+from allocator.client.errors import InvalidRequestError, RefusedError, UnreadableAnswerError
+from allocator.contract.allocation import Allocation, State
+from allocator.contract.request import AllocationRequest, Priority
+from allocator.redis_io.errors import RedisFault, Unavailable
+
+__all__ = [
+    "Allocation",
+    "AllocationRequest",
+    "AllocatorClient",
+    "InvalidRequestError",
+    "Priority",
+    "RedisFault",
+    "RefusedError",
+    "State",
+    "Unavailable",
+    "UnreadableAnswerError",
+]

@@ -1,0 +1,36 @@
+"""What goes wrong between a matchmaker and the allocator.
+
+    ValueError
+    └── InvalidRequestError    the request is bad: nothing was sent; the message names the key
+    RefusedError               a worker refused the request: the same id names another one, or it came too late
+    UnreadableAnswerError      the answer is of a later contract: upgrade this package
+
+What Redis itself does wrong is a `RedisFault` (`redis_io.errors`); of these, `Unavailable` passes by itself. A wait
+that ends by its own bound raises the builtin TimeoutError. A bad end of an allocation is no error but its state.
+"""
+
+from __future__ import annotations
+
+
+class InvalidRequestError(ValueError):
+    """The request is not what the contract asks for; nothing was sent. The message names the key, never a secret."""
+
+
+class RefusedError(Exception):
+    """The request was not taken up; the allocation of that id, if there is one, stays as it is.
+
+    `code` is one of the contract's section 4, and may be one that this version does not know.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class UnreadableAnswerError(Exception):
+    """There is an answer, and this version cannot read it."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"the answer for {request_id} cannot be read here: upgrade the package allocator")
+        self.request_id = request_id

@@ -1,0 +1,113 @@
+"""What an end looks like: from what the engine found to the hash, its event and how long it is kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from allocator.broker.broker import Condemned, Ending
+from allocator.contract.allocation import Allocation, State, endpoint
+from allocator.contract.codes import Code
+from allocator.contract.destination import Destination
+from allocator.contract.events import allocation_event
+from allocator.engine.course import Course
+from allocator.engine.parts import Policy
+from allocator.placement.plan import Candidate
+from allocator.providers.ports import named
+from allocator.providers.provider import Session
+
+KEPT_AFTER_SESSION_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A session serves the request."""
+
+    candidate: Candidate
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """No session will."""
+
+    state: State
+    code: Code
+    message: str
+    retry_after_ms: int | None = None
+
+
+End = Placed | Bad
+
+
+def adopt(provider: str, session: Session, course: Course, candidates: Sequence[Candidate]) -> End:
+    """Take a session found under our id for the one that serves, wherever it runs; never one of another image.
+
+    Its region is the one of the request that stands for where it runs, else the first candidate's.
+    """
+    if session.image != course.spec.image:
+        message = f"session {session.id}, started for this id before, runs the image {session.image!r}"
+        return Bad(State.FAILED, Code.ID_CONFLICT, message)
+    runs_at = Destination(provider, session.location)
+    regions = [each.region for each in candidates if each.destination == runs_at]
+    region = next(iter([*regions, *(each.region for each in candidates)]), session.location)
+    ports = named(session.ports, course.spec.port_names)
+    return Placed(Candidate(region, runs_at), replace(session, ports=ports))
+
+
+def ending(end: End, course: Course, policy: Policy, *, now_ms: int, condemn: tuple[Condemned, ...]) -> Ending:
+    """Put the end of a request into the words of the contract."""
+    allocation = _placed(end, course, now_ms) if isinstance(end, Placed) else _bad(end, course, now_ms)
+    keep_seconds = policy.result_ttl_seconds
+    if isinstance(end, Placed):
+        keep_seconds = course.ttl_seconds + KEPT_AFTER_SESSION_SECONDS
+    fields = allocation.to_hash()
+    fields.pop("context", None)  # reserve has written it
+    return Ending(
+        hold=course.hold,
+        fields=fields,
+        event=allocation_event(allocation, deployment=policy.deployment, entry_id=course.hold.entry_id),
+        keep_ms=keep_seconds * 1000,
+        session=(end.candidate.destination.provider, end.session.id) if isinstance(end, Placed) else None,
+        condemn=condemn,
+    )
+
+
+def _placed(end: Placed, course: Course, now_ms: int) -> Allocation:
+    session = end.session
+    began_ms = session.created_at_ms or now_ms
+    return Allocation(
+        state=State.ALLOCATED,
+        final=True,
+        request_id=course.request.id,
+        priority=course.hold.priority.value,
+        context=course.request.context,
+        enqueued_at=course.hold.enqueued_at_ms,
+        updated_at=now_ms,
+        allocated_at=now_ms,
+        expires_at=began_ms + course.ttl_seconds * 1000,
+        host=session.host,
+        ports=session.ports,
+        endpoint=endpoint(session.host, session.ports),
+        region=end.candidate.region,
+        provider=end.candidate.destination.provider,
+        location=end.candidate.destination.location,
+        session_id=session.id,
+        attempts=tuple(course.attempts),
+    )
+
+
+def _bad(end: Bad, course: Course, now_ms: int) -> Allocation:
+    return Allocation(
+        state=end.state,
+        final=True,
+        request_id=course.request.id,
+        priority=course.hold.priority.value,
+        context=course.request.context,
+        enqueued_at=course.hold.enqueued_at_ms,
+        updated_at=now_ms,
+        attempts=tuple(course.attempts),
+        error_code=end.code.value,
+        error_message=end.message,
+        retry_after_ms=end.retry_after_ms,
+    )

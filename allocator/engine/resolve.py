@@ -1,0 +1,84 @@
+"""What became of a call whose answer is unknown: look the session id up before anything else.
+
+In: a course with providers under suspicion. Out: the session that lives under this generation's id, or None once every
+one of them has said that none does, and then the next generation is persisted and this one condemned, so that what
+lands late is stopped and never taken for the one that serves. While a provider does not say, nobody else is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from allocator.broker.broker import Condemned
+from allocator.engine.course import Course
+from allocator.engine.observer import Crashed
+from allocator.engine.parts import Parts
+from allocator.providers.provider import Absent, FindOutcome, Found, LookupFailed, Session, SessionState
+
+LOOK_UP_TIMEOUT_SECONDS = 5.0
+PAUSE_FIRST_SECONDS = 0.1
+PAUSE_LAST_SECONDS = 5.0
+
+
+class LetGo(Exception):  # noqa: N818 - the request is someone else's now, which is no error
+    """The fence is stale: whatever this worker knows of the request no longer counts."""
+
+
+class DeadlineCame(Exception):  # noqa: N818 - an end like others
+    """The deadline came while the answer was still unknown."""
+
+
+async def resolve(course: Course, parts: Parts, reason: str) -> tuple[str, Session] | None:
+    """Give the provider and the session that lives; or move on to the next generation and give None.
+
+    Raises LetGo or DeadlineCame.
+    """
+    for turn in count():
+        answers = [(provider, await _find(provider, course, parts)) for provider in sorted(course.suspects)]
+        unclear = False
+        for provider, answer in answers:
+            match answer:
+                case Found(session) if session.state is SessionState.ALIVE:
+                    return provider, session
+                case Absent():
+                    pass
+                case Found(session) if session.state is SessionState.ENDED:
+                    pass
+                case _:
+                    unclear = True
+        if not unclear:
+            await next_generation(course, parts, reason)
+            return None
+        pause = min(PAUSE_FIRST_SECONDS * 2**turn, PAUSE_LAST_SECONDS) * (0.5 + parts.chance.random())
+        await asyncio.sleep(min(pause, max(0.0, course.remaining_seconds(parts))))
+    raise AssertionError("count() does not end")
+
+
+async def next_generation(course: Course, parts: Parts, reason: str) -> None:
+    """Leave this generation behind for good."""
+    condemned: tuple[Condemned, ...] = course.condemned(parts, reason)
+    hold = course.hold.of_generation(course.generation)
+    generation = await parts.insist("next_generation", lambda: parts.broker.next_generation(hold, condemned))
+    if generation is None:
+        raise LetGo
+    course.generation = generation
+    course.suspects.clear()
+
+
+async def _find(provider: str, course: Course, parts: Parts) -> FindOutcome:
+    remaining = course.remaining_seconds(parts)
+    permit = await parts.lanes.look_up(provider, remaining) if remaining > 0 else None
+    if permit is None:
+        raise DeadlineCame
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    try:
+        timeout = min(LOOK_UP_TIMEOUT_SECONDS, max(0.1, course.remaining_seconds(parts)))
+        return await parts.providers[provider].find(course.session_id(parts), timeout_seconds=timeout)
+    except Exception as error:  # noqa: BLE001 - a provider's own fault says nothing about the session
+        parts.observe(Crashed(f"provider {provider}", error))
+        return LookupFailed(type(error).__name__)
+    finally:
+        permit.lane.finish(served=True)
+        course.provider_seconds += loop.time() - since

@@ -1,0 +1,48 @@
+"""Stops what has been condemned, and nothing else.
+
+In: the condemned that are due. Out: DELETE calls, and for each when to look again. A session is condemned before the
+answer to its creation is known, so it may land later: each is looked at again, ever less often, until the provider has
+confirmed that nothing is there and the landing horizon is past. That holds across restarts of every worker.
+"""
+
+from __future__ import annotations
+
+from allocator.broker.broker import Condemned
+from allocator.engine.observer import SessionStopped
+from allocator.engine.parts import Parts
+from allocator.providers.provider import StopFailed, Stopped
+
+LANDING_HORIZON_MS = 10 * 60 * 1000
+STOP_TIMEOUT_SECONDS = 5.0
+HOLD_MS = 30_000
+CLAIM_MAX = 64
+PAUSE_FIRST_MS = 1_000
+PAUSE_LAST_MS = 15_000
+UNKNOWN_PROVIDER_MS = 60_000
+
+
+async def stop_condemned(parts: Parts) -> None:
+    """Look once at everything that is due. Raises BrokerUnavailable."""
+    for condemned in await parts.broker.claim_condemned(CLAIM_MAX, HOLD_MS):
+        await parts.broker.recheck(condemned, await _stop(condemned, parts))
+
+
+async def _stop(condemned: Condemned, parts: Parts) -> int | None:
+    """Try to stop one; the milliseconds until it is looked at again, None for never."""
+    provider = parts.providers.get(condemned.provider)
+    if provider is None:
+        return UNKNOWN_PROVIDER_MS
+    age_ms = parts.broker.now_ms() - condemned.since_ms
+    again_ms = min(max(age_ms // 2, PAUSE_FIRST_MS), PAUSE_LAST_MS)
+    permit = await parts.lanes.look_up(condemned.provider, STOP_TIMEOUT_SECONDS)
+    if permit is None:
+        return again_ms
+    try:
+        outcome = await provider.stop(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
+    finally:
+        permit.lane.finish(served=True)
+    if isinstance(outcome, StopFailed):
+        return again_ms
+    if isinstance(outcome, Stopped):
+        parts.observe(SessionStopped(condemned.provider, condemned.session_id, condemned.reason))
+    return None if age_ms >= LANDING_HORIZON_MS else again_ms

@@ -1,0 +1,173 @@
+"""From entries of the streams to requests that are ours, and the answers for those that make no request.
+
+In: entries that were read. Out: holds with their decoded requests. Promises: one bad entry costs its neighbours
+nothing; a request is reserved before it is anyone's concern; who sent what cannot be taken up is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allocator.broker.broker import (
+    Ended,
+    Entry,
+    Faulty,
+    Hold,
+    OtherBody,
+    Refusal,
+    Reservation,
+    ReserveReply,
+)
+from allocator.contract.allocation import Allocation, State
+from allocator.contract.codes import Code
+from allocator.contract.events import allocation_event, refusal_event
+from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, decode_request
+from allocator.engine.observer import Crashed, Received, Refused
+from allocator.engine.parts import Parts
+
+REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request that is ours."""
+
+    hold: Hold
+    request: AllocationRequest
+
+
+async def take_up(entries: Sequence[Entry], parts: Parts) -> list[Taken]:
+    """Reserve the good ones in one step, answer the others beside it; insists while the broker is away."""
+    refusals: list[Refusal] = []
+    asks: list[Reservation] = []
+    good: list[Decoded] = []
+    for entry in entries:
+        decoded = read(entry)
+        if isinstance(decoded, InvalidRequest):
+            refusals.append(_invalid(entry, decoded, parts))
+        else:
+            good.append(decoded)
+            asks.append(_ask(entry, decoded, parts))
+    replies = await parts.insist("reserve", lambda: parts.broker.reserve(asks)) if asks else []
+    taken: list[Taken] = []
+    for ask, decoded, reply in zip(asks, good, replies, strict=True):
+        if isinstance(reply, Hold):
+            queued_ms = parts.broker.now_ms() - reply.enqueued_at_ms
+            parts.observe(Received(reply.priority, max(0, queued_ms) / 1000))
+            taken.append(Taken(reply, decoded.request))
+        elif (refusal := _answered(ask, reply, parts)) is not None:
+            refusals.append(refusal)
+    await asyncio.gather(*(_refuse(refusal, parts) for refusal in refusals))
+    return taken
+
+
+def read(entry: Entry) -> Decoded | InvalidRequest:
+    """Decode one entry."""
+    if entry.raw is None:
+        return InvalidRequest("the entry has no field 'request' that holds the JSON of one")
+    return decode_request(entry.raw)
+
+
+def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
+    request = decoded.request
+    timeout_seconds = request.timeout_seconds or parts.policy.request_timeout_seconds
+    return Reservation(
+        entry=entry,
+        request_id=request.id,
+        digest=decoded.digest,
+        timeout_ms=round(timeout_seconds * 1000),
+        context=decoded.context,
+        reply_to=request.reply_to,
+    )
+
+
+def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | None:
+    """What to tell the sender of an entry that was not reserved; None where nothing is to be said."""
+    match reply:
+        case Ended():
+            try:
+                return _again(ask, reply, parts)
+            except (ValueError, TypeError, KeyError) as error:
+                parts.observe(Crashed(f"record of {ask.request_id}", error))
+        case OtherBody():
+            message = "the id names another request; ask for another server under a new id"
+            return _refusal(ask.entry, ask.request_id, ask.reply_to, Code.ID_CONFLICT, message, parts=parts)
+        case Faulty(message):
+            parts.observe(Crashed(f"record of {ask.request_id}", ValueError(message)))
+        case _:
+            pass
+    return None
+
+
+async def _refuse(refusal: Refusal, parts: Parts) -> None:
+    """Tell one sender; a fault in it costs the others nothing, and the entry comes again as a stray."""
+    try:
+        await parts.insist("refuse", lambda: parts.broker.refuse(refusal))
+    except Exception as error:  # noqa: BLE001 - the requests reserved in the same step must not be lost with it
+        parts.observe(Crashed(f"entry {refusal.entry.entry_id}", error))
+    else:
+        if refusal.state == REFUSED or refusal.bury:
+            parts.observe(Refused(refusal.code, refusal.message, refusal.request_id, refusal.bury))
+
+
+def _again(ask: Reservation, ended: Ended, parts: Parts) -> Refusal:
+    """Announce an end once more, as it was."""
+    allocation = Allocation.from_hash(ended.fields)
+    event = allocation_event(allocation, deployment=parts.policy.deployment, entry_id=ended.entry_id)
+    return Refusal(
+        entry=ask.entry,
+        code=Code.ID_CONFLICT,
+        message="",
+        request_id=ask.request_id,
+        reply_to=ask.reply_to,
+        state=str(allocation.state),
+        event=event,
+    )
+
+
+def _refusal(
+    entry: Entry, request_id: str | None, reply_to: str | None, code: Code, message: str, *, parts: Parts
+) -> Refusal:
+    event = ""
+    if request_id is not None:
+        event = refusal_event(
+            deployment=parts.policy.deployment,
+            entry_id=entry.entry_id,
+            request_id=request_id,
+            code=code,
+            message=message,
+            at_ms=parts.broker.now_ms(),
+        )
+    return Refusal(entry, code, message, request_id, reply_to, state=REFUSED, event=event)
+
+
+def _invalid(entry: Entry, invalid: InvalidRequest, parts: Parts) -> Refusal:
+    """Bury the bytes; an id that can be read and is new fails with them."""
+    code = Code.INVALID_REQUEST
+    refusal = _refusal(entry, invalid.request_id, invalid.reply_to, code, invalid.message, parts=parts)
+    if invalid.request_id is None:
+        return Refusal(entry, code, invalid.message, bury=True)
+    failed = Allocation(
+        state=State.FAILED,
+        final=True,
+        request_id=invalid.request_id,
+        priority=entry.priority.value,
+        enqueued_at=entry.enqueued_at_ms,
+        updated_at=parts.broker.now_ms(),
+        error_code=code.value,
+        error_message=invalid.message,
+    )
+    return Refusal(
+        entry=entry,
+        code=code,
+        message=invalid.message,
+        request_id=invalid.request_id,
+        reply_to=invalid.reply_to,
+        state=refusal.state,
+        event=refusal.event,
+        bury=True,
+        failure=failed.to_hash(),
+        failure_event=allocation_event(failed, deployment=parts.policy.deployment, entry_id=entry.entry_id),
+    )

@@ -1,0 +1,245 @@
+"""One worker process: takes requests up, keeps their leases, takes over from the dead, and leaves in good order.
+
+In: the engine's parts. Out: requests on their way, each its own `Allocation`. Promises: no more is held than the
+backlog allows; what is held is renewed while this process lives; a loop that meets a fault goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+
+from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
+from allocator.contract.request import AllocationRequest, InvalidRequest, Priority, decode_request
+from allocator.engine.allocation import Allocation
+from allocator.engine.observer import Crashed, LeaseLost, Surveyed, TakenOver
+from allocator.engine.parts import Parts
+from allocator.engine.stopper import stop_condemned
+from allocator.engine.takeup import take_up
+
+LOWER_SHARE = 10
+TICK_SECONDS = 1.0
+SURVEY_SECONDS = 2.0
+LAST_READ_SECONDS = 2.5
+"""A read that has begun may bring entries until its block ends; broken off, they would be strays."""
+LAST_WORDS_SECONDS = 2.0
+"""What is left after the grace, to hand back what had to be broken off."""
+STILL_SECONDS = 30.0
+"""A take-up loop that has not moved for so long is stuck."""
+
+
+class Worker:
+    """The loops of one process over what it holds."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._held: dict[str, tuple[Allocation, asyncio.Task[None]]] = {}
+        self._held_bytes = 0
+        self._room = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._arrivals = count()
+        self._prepared = False
+        self._moved_at = 0.0
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be taken up."""
+        return self._prepared and not self._draining.is_set()
+
+    @property
+    def moving(self) -> bool:
+        """Whether the take-up loop moves; a broker that is away does not stop it, nor does a full backlog."""
+        return asyncio.get_running_loop().time() - self._moved_at < STILL_SECONDS
+
+    @property
+    def held(self) -> int:
+        """How many requests are on their way here."""
+        return len(self._held)
+
+    async def run(self) -> None:
+        """Serve until `drain` has ended. Raises NamespaceTaken, and what says that the server may not be used."""
+        loop = asyncio.get_running_loop()
+        self._moved()
+        prepared = loop.create_task(self._parts.insist("prepare", self._prepare))
+        if not await self._before_drain(prepared):
+            return
+        beside = [
+            self._every(TICK_SECONDS, "reclaim", self._take_over),
+            self._every(self._parts.policy.lease_seconds / 3, "renew", self._renew),
+            self._every(TICK_SECONDS, "stop", lambda: stop_condemned(self._parts)),
+            self._every(SURVEY_SECONDS, "survey", self._survey),
+        ]
+        self._loops = [loop.create_task(each) for each in beside]
+        taking = loop.create_task(self._take_loop())
+        try:
+            await self._draining.wait()
+            await asyncio.wait([taking], timeout=LAST_READ_SECONDS)
+            taking.cancel()
+            await self._leave()
+        finally:
+            for each in self._loops:
+                each.cancel()
+            await asyncio.gather(*self._loops, return_exceptions=True)
+
+    def drain(self) -> None:
+        """Take nothing more; `run` ends once what is held has ended or was handed back."""
+        self._draining.set()
+        self._room.set()
+
+    async def _before_drain(self, step: asyncio.Task[None]) -> bool:
+        """Wait for a step, unless the drain comes first."""
+        told = asyncio.get_running_loop().create_task(self._draining.wait())
+        await asyncio.wait([step, told], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if step.done():
+            await step
+            return True
+        step.cancel()
+        return False
+
+    async def _prepare(self) -> None:
+        self._moved()
+        await self._parts.broker.prepare()
+        self._prepared = True
+
+    async def _take_loop(self) -> None:
+        for turn in count(1):
+            if self._draining.is_set():
+                return
+            self._moved()
+            try:
+                if (room := self._room_left()) > 0:
+                    await self._take(room, turn)
+                else:
+                    self._room.clear()
+                    await _within(TICK_SECONDS, self._room.wait())
+            except BrokerUnavailable as trouble:
+                self._parts.insist.away("take", trouble)
+                await asyncio.sleep(0.05 + 0.2 * self._parts.chance.random())
+            except Exception as error:  # noqa: BLE001 - one bad turn must not end the take-up
+                self._parts.observe(Crashed("take", error))
+                await asyncio.sleep(TICK_SECONDS)
+
+    async def _take(self, room: int, turn: int) -> None:
+        broker, since = self._parts.broker, asyncio.get_running_loop().time()
+        entries = await broker.take(room, _order(turn))
+        if not entries:
+            entries = await broker.wait(room)
+        self._parts.insist.back()
+        await self._take_up(entries, since)
+
+    async def _take_up(self, entries: Sequence[Entry], since: float) -> None:
+        for start in range(0, len(entries), BATCH_MAX):
+            for taken in await take_up(entries[start : start + BATCH_MAX], self._parts):
+                self._begin(taken.hold, taken.request, since)
+
+    async def _take_over(self) -> None:
+        """Adopt what others let lapse: entries that were read and never reserved, requests whose lease ended."""
+        if self._draining.is_set():
+            return
+        parts, since = self._parts, asyncio.get_running_loop().time()
+        if (room := self._room_left()) > 0:
+            await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
+        if (room := self._room_left()) > 0:
+            for hold in await parts.broker.reclaim(room):
+                decoded = decode_request(hold.raw)
+                if isinstance(decoded, InvalidRequest):
+                    self._parts.observe(Crashed(f"request {hold.request_id}", ValueError(decoded.message)))
+                else:
+                    self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
+                    self._begin(hold, decoded.request, since)
+
+    def _begin(self, hold: Hold, request: AllocationRequest, since: float) -> None:
+        if (old := self._held.get(hold.request_id)) is not None:
+            if old[0].hold.fence == hold.fence:
+                return
+            old[1].cancel()
+        lease_until = since + self._parts.policy.lease_seconds
+        allocation = Allocation(hold, request, self._parts, arrival=next(self._arrivals), lease_until=lease_until)
+        task = asyncio.get_running_loop().create_task(self._run(allocation))
+        self._held[hold.request_id] = (allocation, task)
+        self._held_bytes += len(hold.raw)
+
+    async def _run(self, allocation: Allocation) -> None:
+        hold, ended = allocation.hold, False
+        try:
+            ended = await allocation.run()
+        except asyncio.CancelledError:
+            if not self._draining.is_set():
+                raise
+        except Exception as error:  # noqa: BLE001 - its lease ends and it is taken over; the others go on
+            self._parts.observe(Crashed(f"request {hold.request_id}", error))
+            ended = True
+        finally:
+            if not ended and self._draining.is_set():
+                await self._parts.insist("hand_back", lambda: self._parts.broker.hand_back([(hold, allocation.clean)]))
+            self._held_bytes -= len(hold.raw)
+            if (now := self._held.get(hold.request_id)) is not None and now[0] is allocation:
+                del self._held[hold.request_id]
+            self._room.set()
+
+    async def _renew(self) -> None:
+        since = asyncio.get_running_loop().time()
+        held = list(self._held.values())
+        kept = await self._parts.broker.renew([allocation.hold for allocation, _ in held])
+        for (allocation, task), ours in zip(held, kept, strict=True):
+            if ours:
+                allocation.renewed(since + self._parts.policy.lease_seconds)
+            elif self._held.get(allocation.hold.request_id) == (allocation, task):
+                task.cancel()
+                self._parts.observe(LeaseLost(allocation.hold.request_id))
+
+    async def _survey(self) -> None:
+        self._parts.observe(Surveyed(await self._parts.broker.survey()))
+
+    async def _leave(self) -> None:
+        """Finish what is being called, hand back what waits, within the grace."""
+        loop = asyncio.get_running_loop()
+        grace_ends = loop.time() + self._parts.policy.drain_seconds
+        for allocation, task in list(self._held.values()):
+            allocation.draining = True
+            if allocation.waiting:
+                task.cancel()
+        while self._held and (left := grace_ends - loop.time()) > 0:
+            await asyncio.wait([task for _, task in self._held.values()], timeout=left)
+        for _, task in list(self._held.values()):
+            task.cancel()
+        if self._held:
+            await asyncio.wait([task for _, task in self._held.values()], timeout=LAST_WORDS_SECONDS)
+
+    def _room_left(self) -> int:
+        policy = self._parts.policy
+        if self._held_bytes >= policy.backlog_bytes:
+            return 0
+        return min(policy.backlog - len(self._held), BATCH_MAX)
+
+    def _moved(self) -> None:
+        self._moved_at = asyncio.get_running_loop().time()
+
+    async def _every(self, seconds: float, step: str, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds * (0.75 + 0.5 * self._parts.chance.random()))
+            try:
+                await act()
+            except BrokerUnavailable as trouble:
+                self._parts.insist.away(step, trouble)
+            except Exception as error:  # noqa: BLE001 - the next turn may fare better
+                self._parts.observe(Crashed(step, error))
+
+
+def _order(turn: int) -> tuple[Priority, ...]:
+    """Best first, but in every tenth read a lower priority, the two lower ones by turns."""
+    if turn % (2 * LOWER_SHARE) == 0:
+        return (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    if turn % LOWER_SHARE == 0:
+        return (Priority.NORMAL, Priority.LOW, Priority.HIGH)
+    return (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+
+
+async def _within(seconds: float, waiting: Awaitable[object]) -> None:
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except TimeoutError:
+        return

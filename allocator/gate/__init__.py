@@ -1,0 +1,4 @@
+"""Floor 2: may this destination be called now.
+
+`gate` is the port, `fleet` keeps it in Redis, `memory` is its twin, `local` caps what this one process may ever send.
+"""
