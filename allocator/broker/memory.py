@@ -123,7 +123,7 @@ class MemoryBroker:
             owning = (known.entry_id, known.priority) == (entry.entry_id, entry.priority)
             if owning and known.fence == fence and known.final is None:
                 return Hold(ask.request_id, fence, entry.entry_id, entry.priority, known.deadline_ms, entry.raw or b"")
-            if known.digest != ask.digest:
+            if known.digest not in (ask.digest, "*"):
                 return OtherBody()
             if known.final is not None:
                 bare = {"state": known.final, "final": "1", "request_id": ask.request_id}
@@ -218,9 +218,9 @@ class MemoryBroker:
         store, hold = self._ask(), ending.hold
         record = store.record(hold.request_id)
         if record is None or record.fence != hold.fence:
-            return Stale(record.final, record.session_id) if record else Stale()
+            return Stale(record.final, _id(record)) if record else Stale()
         if record.final is not None:
-            return Already(record.session_id)
+            return Already(_id(record))
         if ending.session in store.condemned:
             return IsCondemned()
         for each in ending.condemn:
@@ -228,7 +228,7 @@ class MemoryBroker:
         state = ending.fields["state"]
         store.drop_allocation(hold.request_id, "error_code", "error_message")
         store.write_allocation(hold.request_id, dict(ending.fields), keep_ms=ending.keep_ms)
-        record.final, record.session_id = state, ending.session[1] if ending.session else None
+        record.final, record.session = state, ending.session
         record.body, record.clean = None, False
         record.expires_at_ms = store.now_ms() + ending.keep_ms
         store.leases.pop(hold.request_id, None)
@@ -312,3 +312,7 @@ class MemoryBroker:
 def _add_reply_to(record: Record, name: str | None) -> None:
     if name:
         record.reply_to = [*(each for each in record.reply_to if each != name), name][-REPLY_TO_MAX:]
+
+
+def _id(record: Record) -> str | None:
+    return record.session[1] if record.session else None

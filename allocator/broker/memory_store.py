@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from allocator.broker.aftermath import Order
 from allocator.broker.broker import Condemned, Entry
 from allocator.contract.request import Priority
 
@@ -51,7 +52,7 @@ class Record:
     clean: bool = False
     reply_to: list[str] = field(default_factory=list)
     final: str | None = None
-    session_id: str | None = None
+    session: tuple[str, str] | None = None
     expires_at_ms: int | None = None
 
 
@@ -85,6 +86,7 @@ class MemoryStore:
         self.results: list[Announcement] = []
         self.replies: dict[str, list[Announcement]] = {}
         self.dead_letters: list[DeadLetter] = []
+        self._order_number = 0
         self._waiters: list[asyncio.Future[None]] = []
         self.forget()
 
@@ -98,6 +100,9 @@ class MemoryStore:
         self.leases: dict[str, int] = {}
         self.condemned: dict[tuple[str, str], Condemned] = {}
         self.due_ms: dict[tuple[str, str], int] = {}
+        self.orders_fresh: deque[Order] = deque()
+        self.orders_pending: dict[str, tuple[Order, int]] = {}
+        self.signals: list[str] = []
         self._hashes: dict[str, dict[str, str]] = {}
         self._hash_expires_at_ms: dict[str, int] = {}
         self.wake()
@@ -160,6 +165,21 @@ class MemoryStore:
             entry = stream.fresh.popleft()
             stream.pending[entry.entry_id] = Pending(entry, self.now_ms())
             taken.append(entry)
+        return taken
+
+    def order(self, request_id: str | None) -> None:
+        """Add one cancellation as a matchmaker does."""
+        self._order_number += 1
+        self.orders_fresh.append(Order(f"{self.now_ms()}-{self._order_number}", request_id))
+        self.wake()
+
+    def read_orders(self, count: int) -> list[Order]:
+        """Make up to `count` new cancellations pending."""
+        taken: list[Order] = []
+        while self.orders_fresh and len(taken) < count:
+            order = self.orders_fresh.popleft()
+            self.orders_pending[order.entry_id] = (order, self.now_ms())
+            taken.append(order)
         return taken
 
     def settle(self, entry: Entry) -> bool:

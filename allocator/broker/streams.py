@@ -7,16 +7,13 @@ of the wire are `BrokerUnavailable`. The scripts hold what is atomic; here is on
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from allocator.broker import packing
 from allocator.broker.broker import (
     BATCH_MAX,
     FIRST_STOP_MS,
-    BrokerFull,
-    BrokerUnavailable,
     CommitReply,
     Condemned,
     Depth,
@@ -30,22 +27,18 @@ from allocator.broker.broker import (
     Survey,
 )
 from allocator.broker.fences import Fences
+from allocator.broker.steps import BLOCK_MS, Steps
 from allocator.contract.allocation import Attempt, encode_attempts
 from allocator.contract.codes import Code
 from allocator.contract.keys import CONTRACT_VERSION, GROUP, Keys
 from allocator.contract.request import Priority
 from allocator.redis_io.batching import Batcher
 from allocator.redis_io.connect import RedisConnection
-from allocator.redis_io.errors import CommandFault, NoGroup, OutOfMemory, Refused, Unavailable
 from allocator.redis_io.scripts import Script
 from allocator.redis_io.server import check_server
 
-BLOCK_MS = 2000
 DEAD_LETTER_AGE_SECONDS = 7 * 24 * 3600
 DEAD_LETTERS_MAX = 10_000
-
-_GROUP_WENT = "UNBLOCKED"
-"""What Redis 7.0 answers a blocked read whose stream was deleted; later servers say NOGROUP."""
 
 _SCRIPTS = {
     name: Script.load("allocator.broker.scripts", name)
@@ -84,7 +77,7 @@ class StreamsBroker:
         fence: Callable[[], str],
     ) -> None:
         """`fence` gives a text that is never given twice by any process."""
-        self._connection = connection
+        self.steps = Steps(connection, self.prepare)
         self._keys = keys
         self._deployment = deployment
         self._worker = worker
@@ -102,9 +95,9 @@ class StreamsBroker:
 
     async def prepare(self) -> None:
         """See `Broker.prepare`; UnfitServer where the server may not be used."""
-        async with self._asking():
-            await check_server(self._connection)
-        keys = [self._keys.meta, *(self._keys.requests(priority) for priority in Priority)]
+        async with self.steps.asking():
+            await check_server(self.steps.connection)
+        keys = [self._keys.meta, *self._streams(), self._keys.cancellations]
         now_ms, contract, deployment = await self._run("prepare", keys, [CONTRACT_VERSION, self._deployment, GROUP])
         self._saw_time(now_ms)
         if deployment.decode() != self._deployment:
@@ -127,8 +120,8 @@ class StreamsBroker:
         """See `Broker.wait`; `count` is shared out evenly over the streams."""
         streams = [self._keys.requests(priority) for priority in Priority]
         share = max(1, count // len(streams))
-        async with self._asking():
-            reply = await self._connection.execute_blocking(
+        async with self.steps.asking():
+            reply = await self.steps.connection.execute_blocking(
                 *("XREADGROUP", "GROUP", GROUP, self._worker, "COUNT", share, "BLOCK", BLOCK_MS),
                 *("STREAMS", *streams, *[">"] * len(streams)),
             )
@@ -137,10 +130,10 @@ class StreamsBroker:
     async def strays(self, count: int, idle_ms: int) -> list[Entry]:
         """See `Broker.strays`."""
         found: list[Any] = []
-        async with self._asking():
+        async with self.steps.asking():
             for stream in (self._keys.requests(priority) for priority in Priority):
                 if (room := count - len(found)) > 0:
-                    reply = await self._connection.execute(
+                    reply = await self.steps.connection.execute(
                         "XAUTOCLAIM", stream, GROUP, self._worker, idle_ms, "0-0", "COUNT", room
                     )
                     found.extend((stream.encode(), *entry) for entry in reply[1])
@@ -238,7 +231,7 @@ class StreamsBroker:
         """See `Broker.close`; names of others that died with nothing pending go as well."""
         await self._commits.aclose()
         await self._notes.aclose()
-        await self._run("leave", [self._keys.requests(priority) for priority in Priority], [GROUP, self._worker])
+        await self._run("leave", [*self._streams(), self._keys.cancellations], [GROUP, self._worker])
 
     async def _commit_batch(self, endings: list[Ending]) -> list[CommitReply]:
         now_ms = self.now_ms()
@@ -261,30 +254,14 @@ class StreamsBroker:
         args = [word for hold, *texts in notes for word in (hold.fence, *texts, now_ms)]
         return [bool(each) for each in await self._run("note", keys, args)]
 
+    def _streams(self) -> list[str]:
+        return [self._keys.requests(priority) for priority in Priority]
+
     def _saw_time(self, now_ms: int) -> None:
         self._offset_ms = now_ms - int(time.time() * 1000)
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        async with self._asking():
-            return await _SCRIPTS[name].run(self._connection, keys, args)
-
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        """Turn what the door to Redis raises into the port's words; a lost group is made anew."""
-        try:
-            yield
-        except OutOfMemory as fault:
-            raise BrokerFull(str(fault), fault.kind) from fault
-        except NoGroup as fault:
-            await self.prepare()
-            raise BrokerUnavailable(str(fault), fault.kind) from fault
-        except CommandFault as fault:
-            if not str(fault).startswith(_GROUP_WENT):
-                raise
-            await self.prepare()
-            raise BrokerUnavailable(str(fault), NoGroup.kind) from fault
-        except (Unavailable, Refused) as fault:
-            raise BrokerUnavailable(str(fault), fault.kind) from fault
+        return await self.steps.run(_SCRIPTS[name], keys, args)
 
 
 def _batches(items: Sequence[Any]) -> list[Sequence[Any]]:

@@ -44,6 +44,16 @@ class Keys:
         return f"{self.prefix}:results:{reply_to}"
 
     @property
+    def cancellations(self) -> str:
+        """Stream that a matchmaker adds the ids to that it wants cancelled or released."""
+        return f"{self.prefix}:cancellations"
+
+    @property
+    def signals(self) -> str:
+        """Stream on which workers tell each other what cannot wait for a lease."""
+        return f"{self.prefix}:internal:signals"
+
+    @property
     def dead_letters(self) -> str:
         """Stream of what could not be taken up, with its original bytes."""
         return f"{self.prefix}:dead-letters"
@@ -78,6 +88,7 @@ class Keys:
         return frozenset(
             {
                 *(self.requests(priority) for priority in Priority),
+                self.cancellations,
                 self.results,
                 self.dead_letters,
                 self.meta,

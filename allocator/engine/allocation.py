@@ -84,6 +84,14 @@ class Allocation:
             self._parts.observe(LeaseLost(self.hold.request_id))
         return True
 
+    async def cancel(self) -> bool:
+        """End a request that was seized to be cancelled; False where it was seized from us in turn."""
+        self._course.suspects.update(self._parts.providers)
+        try:
+            return await self._commit(Bad(State.CANCELLED, None, None))
+        except LetGo:
+            return False
+
     async def _place(self) -> End:
         course, parts = self._course, self._parts
         try:

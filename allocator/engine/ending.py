@@ -32,8 +32,8 @@ class Bad:
     """No session will."""
 
     state: State
-    code: Code
-    message: str
+    code: Code | None
+    message: str | None
     retry_after_ms: int | None = None
 
 
@@ -107,7 +107,7 @@ def _bad(end: Bad, course: Course, now_ms: int) -> Allocation:
         enqueued_at=course.hold.enqueued_at_ms,
         updated_at=now_ms,
         attempts=tuple(course.attempts),
-        error_code=end.code.value,
+        error_code=end.code.value if end.code else None,
         error_message=end.message,
         retry_after_ms=end.retry_after_ms,
     )

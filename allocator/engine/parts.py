@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from allocator.broker.aftermath import Aftermath
 from allocator.broker.broker import Broker
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
@@ -41,6 +42,7 @@ class Parts:
     """The rooms of floor 2, joined."""
 
     broker: Broker
+    aftermath: Aftermath
     gate: Gate
     lanes: Lanes
     providers: Mapping[str, Provider]

@@ -8,6 +8,7 @@ confirmed that nothing is there and the landing horizon is past. That holds acro
 from __future__ import annotations
 
 from allocator.broker.broker import Condemned
+from allocator.engine.canceller import RELEASE, released
 from allocator.engine.observer import SessionStopped
 from allocator.engine.parts import Parts
 from allocator.providers.provider import StopFailed, Stopped
@@ -45,4 +46,7 @@ async def _stop(condemned: Condemned, parts: Parts) -> int | None:
         return again_ms
     if isinstance(outcome, Stopped):
         parts.observe(SessionStopped(condemned.provider, condemned.session_id, condemned.reason))
+    if condemned.reason.startswith(RELEASE):
+        await released(condemned, parts)
+        return None
     return None if age_ms >= LANDING_HORIZON_MS else again_ms

@@ -13,6 +13,7 @@ from itertools import count
 from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
 from allocator.contract.request import AllocationRequest, InvalidRequest, Priority, decode_request
 from allocator.engine.allocation import Allocation
+from allocator.engine.canceller import carry_out
 from allocator.engine.observer import Crashed, LeaseLost, Surveyed, TakenOver
 from allocator.engine.parts import Parts
 from allocator.engine.stopper import stop_condemned
@@ -70,6 +71,9 @@ class Worker:
             self._every(self._parts.policy.lease_seconds / 3, "renew", self._renew),
             self._every(TICK_SECONDS, "stop", lambda: stop_condemned(self._parts)),
             self._every(SURVEY_SECONDS, "survey", self._survey),
+            self._every(self._parts.policy.lease_seconds / 2, "cancel", self._stray_orders),
+            self._always("cancel", self._orders),
+            self._always("cancel", self._let_go),
         ]
         self._loops = [loop.create_task(each) for each in beside]
         taking = loop.create_task(self._take_loop())
@@ -191,6 +195,23 @@ class Worker:
                 task.cancel()
                 self._parts.observe(LeaseLost(allocation.hold.request_id))
 
+    async def _orders(self) -> None:
+        """Carry out what matchmakers want cancelled or released."""
+        orders = await self._parts.aftermath.orders(BATCH_MAX)
+        await asyncio.gather(*(carry_out(order, self._parts) for order in orders))
+
+    async def _stray_orders(self) -> None:
+        idle_ms = round(self._parts.policy.lease_seconds * 1000)
+        orders = await self._parts.aftermath.stray_orders(BATCH_MAX, idle_ms)
+        await asyncio.gather(*(carry_out(order, self._parts) for order in orders))
+
+    async def _let_go(self) -> None:
+        """Drop what was seized to be cancelled; a call that is out finishes, and finds its fence stale."""
+        for request_id in await self._parts.aftermath.seized():
+            held = self._held.get(request_id)
+            if held is not None and held[0].waiting:
+                held[1].cancel()
+
     async def _survey(self) -> None:
         self._parts.observe(Surveyed(await self._parts.broker.survey()))
 
@@ -217,6 +238,17 @@ class Worker:
 
     def _moved(self) -> None:
         self._moved_at = asyncio.get_running_loop().time()
+
+    async def _always(self, step: str, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await act()
+            except BrokerUnavailable as trouble:
+                self._parts.insist.away(step, trouble)
+                await asyncio.sleep(TICK_SECONDS * (0.25 + 0.5 * self._parts.chance.random()))
+            except Exception as error:  # noqa: BLE001 - the next turn may fare better
+                self._parts.observe(Crashed(step, error))
+                await asyncio.sleep(TICK_SECONDS)
 
     async def _every(self, seconds: float, step: str, act: Callable[[], Awaitable[None]]) -> None:
         while True:

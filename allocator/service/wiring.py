@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from allocator import __version__
 from allocator.broker.streams import StreamsBroker
+from allocator.broker.streams_aftermath import StreamsAftermath
 from allocator.contract.allocation import State
 from allocator.contract.destination import Destination
 from allocator.contract.keys import Keys
@@ -96,8 +97,10 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
         observe=observe,
         chance=chance,
     )
+    broker, aftermath = _broker(settings, connection)
     parts = Parts(
-        broker=_broker(settings, connection),
+        broker=broker,
+        aftermath=aftermath,
         gate=gate,
         lanes=lanes,
         providers=providers,
@@ -149,18 +152,36 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _broker(settings: Settings, connection: RedisConnection) -> StreamsBroker:
+def _broker(settings: Settings, connection: RedisConnection) -> tuple[StreamsBroker, StreamsAftermath]:
     nonce, numbers = secrets.token_hex(8), count()
-    return StreamsBroker(
+    keys, worker = Keys(settings.namespace), worker_name()
+    lease_ms = round(settings.worker.lease_seconds * 1000)
+    result_ttl_ms, results_max_age_ms = settings.result_ttl_seconds * 1000, settings.results_max_age_seconds * 1000
+
+    def fence() -> str:
+        return f"{nonce}{next(numbers):x}"
+
+    broker = StreamsBroker(
         connection,
-        Keys(settings.namespace),
+        keys,
         deployment=settings.deployment,
-        worker=worker_name(),
-        lease_ms=round(settings.worker.lease_seconds * 1000),
-        result_ttl_ms=settings.result_ttl_seconds * 1000,
-        results_max_age_ms=settings.results_max_age_seconds * 1000,
-        fence=lambda: f"{nonce}{next(numbers):x}",
+        worker=worker,
+        lease_ms=lease_ms,
+        result_ttl_ms=result_ttl_ms,
+        results_max_age_ms=results_max_age_ms,
+        fence=fence,
     )
+    aftermath = StreamsAftermath(
+        broker.steps,
+        keys,
+        worker=worker,
+        lease_ms=lease_ms,
+        result_ttl_ms=result_ttl_ms,
+        results_max_age_ms=results_max_age_ms,
+        fence=fence,
+        now_ms=broker.now_ms,
+    )
+    return broker, aftermath
 
 
 def _policy(settings: Settings) -> Policy:

@@ -42,7 +42,7 @@ for item = 0, (#KEYS - 4) / 2 - 1 do
     redis.call('HSET', hash, unpack(fields))
     redis.call('PEXPIRE', hash, keep)
     redis.call('HDEL', record, 'body', 'clean')
-    redis.call('HSET', record, 'final', state, 'session', session)
+    redis.call('HSET', record, 'final', state, 'session', session, 'member', member)
     redis.call('PEXPIRE', record, keep)
     redis.call('ZREM', KEYS[1], id)
     announce(KEYS[2], id, state, event)

@@ -24,9 +24,9 @@ local function add_reply_to(record, name)
 end
 
 local function settle(stream, entry)
-  local settled = redis.call('XACK', stream, group, entry)
+  if redis.call('XACK', stream, group, entry) == 0 then return false end
   redis.call('XDEL', stream, entry)
-  return settled == 1
+  return true
 end
 
 local function reserve(k, a)
@@ -38,7 +38,8 @@ local function reserve(k, a)
     -- two streams may give two entries one id: the priority names the stream
     local owning = known[3] == entry and known[6] == priority
     if owning and known[4] == fence and not known[2] then return {'reserved', tonumber(known[5])} end
-    if known[1] ~= digest then return {'conflict'} end
+    -- '*' is an id that was cancelled before anyone asked for it: any body of it has ended
+    if known[1] ~= digest and known[1] ~= '*' then return {'conflict'} end
     if known[2] then
       local fields = redis.call('HGETALL', hash)
       if #fields == 0 then fields = {'state', known[2], 'final', '1', 'request_id', id} end

@@ -1,0 +1,141 @@
+"""The aftermath on Redis: cancellations are a stream of their own, read by the same group.
+
+In: the port's values. Out: the port's replies. Who is seized is told on an internal stream that every worker reads from
+its end, so that a holder lets go at once; one that misses it finds its fence stale at its next step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from allocator.broker import packing
+from allocator.broker.aftermath import Order, Over
+from allocator.broker.broker import Condemned, Hold
+from allocator.broker.steps import BLOCK_MS, Steps
+from allocator.contract.keys import GROUP, Keys
+from allocator.redis_io.scripts import Script
+
+_SCRIPTS = {
+    name: Script.load("allocator.broker.scripts", name) for name in ("seize", "forestall", "condemn", "release")
+}
+_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+class StreamsAftermath:
+    """One namespace on one Redis, seen by one worker process."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        keys: Keys,
+        *,
+        worker: str,
+        lease_ms: int,
+        result_ttl_ms: int,
+        results_max_age_ms: int,
+        fence: Callable[[], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`fence` gives a text that is never given twice by any process, `now_ms` the broker's time."""
+        self._steps = steps
+        self._keys = keys
+        self._worker = worker
+        self._lease_ms = lease_ms
+        self._result_ttl_ms = result_ttl_ms
+        self._results_max_age_ms = results_max_age_ms
+        self._fence = fence
+        self._now_ms = now_ms
+        self._told = "$"
+
+    async def orders(self, count: int) -> list[Order]:
+        """See `Aftermath.orders`."""
+        command = ("XREADGROUP", "GROUP", GROUP, self._worker, "COUNT", count, "BLOCK", BLOCK_MS)
+        async with self._steps.asking():
+            reply = await self._steps.connection.execute_blocking(*command, "STREAMS", self._keys.cancellations, ">")
+        return [_order(*entry) for _, found in reply or () for entry in found]
+
+    async def stray_orders(self, count: int, idle_ms: int) -> list[Order]:
+        """See `Aftermath.stray_orders`."""
+        command = ("XAUTOCLAIM", self._keys.cancellations, GROUP, self._worker, idle_ms, "0-0", "COUNT", count)
+        async with self._steps.asking():
+            reply = await self._steps.connection.execute(*command)
+        return [_order(*entry) for entry in reply[1]]
+
+    async def settle(self, order: Order) -> None:
+        """See `Aftermath.settle`."""
+        stream = self._keys.cancellations
+        async with self._steps.asking():
+            await self._steps.connection.execute("XACK", stream, GROUP, order.entry_id)
+            await self._steps.connection.execute("XDEL", stream, order.entry_id)
+
+    async def seize(self, request_id: str) -> Hold | Over | None:
+        """See `Aftermath.seize`."""
+        keys = [self._keys.record(request_id), self._keys.leases, self._keys.signals]
+        args = [request_id, self._fence(), self._lease_ms, self._keys.allocation(request_id)]
+        reply = await self._run("seize", keys, args)
+        match reply[0]:
+            case b"seized":
+                return packing.reclaimed(reply[1:])
+            case b"ended":
+                provider, _, session_id = reply[2].decode().partition("/")
+                session = (provider, session_id) if session_id else None
+                return Over(reply[1].decode(), session, reply[3].decode())
+            case _:
+                return None
+
+    async def forestall(self, order: Order, fields: Mapping[str, str], event: str) -> bool:
+        """See `Aftermath.forestall`."""
+        request_id = order.request_id or ""
+        keys = [self._keys.record(request_id), self._keys.allocation(request_id), self._keys.results]
+        words = [word for pair in fields.items() for word in pair]
+        args = [order.entry_id, self._result_ttl_ms, self._oldest(), request_id, event, *words]
+        return bool(await self._run("forestall", keys, args))
+
+    async def condemn(self, condemned: Condemned, request_id: str, *, release: bool) -> bool:
+        """See `Aftermath.condemn`."""
+        keys = [self._keys.record(request_id), self._keys.condemned, self._keys.condemned_notes]
+        args = [condemned.session_id, packing.member(condemned), condemned.reason, "1" if release else ""]
+        return bool(await self._run("condemn", keys, args))
+
+    async def release(self, request_id: str, session: tuple[str, str], event: str) -> bool:
+        """See `Aftermath.release`."""
+        keys = [self._keys.record(request_id), self._keys.allocation(request_id), self._keys.results]
+        keys += [self._keys.condemned, self._keys.condemned_notes]
+        args: list[str | int] = [session[1], "/".join(session), request_id, self._keys.results_for(""), self._oldest()]
+        args += [self._results_max_age_ms, self._result_ttl_ms, self._now_ms(), event]
+        return bool(await self._run("release", keys, args))
+
+    async def allocation(self, request_id: str) -> Mapping[str, str]:
+        """See `Aftermath.allocation`."""
+        async with self._steps.asking():
+            reply = await self._steps.connection.execute("HGETALL", self._keys.allocation(request_id))
+        words = [word.decode() for word in reply]
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    async def seized(self) -> list[str]:
+        """See `Aftermath.seized`."""
+        async with self._steps.asking():
+            if self._told == "$":
+                last = await self._steps.connection.execute("XREVRANGE", self._keys.signals, "+", "-", "COUNT", 1)
+                self._told = last[0][0].decode() if last else "0-0"
+            reply = await self._steps.connection.execute_blocking(
+                "XREAD", "COUNT", 1000, "BLOCK", BLOCK_MS, "STREAMS", self._keys.signals, self._told
+            )
+        entries = [entry for _, found in reply or () for entry in found]
+        if entries:
+            self._told = entries[-1][0].decode()
+        return [fields[1].decode() for _, fields in entries if fields[0] == b"seized"]
+
+    def _oldest(self) -> str:
+        return f"{self._now_ms() - self._results_max_age_ms}-0"
+
+    async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        return await self._steps.run(_SCRIPTS[name], keys, args)
+
+
+def _order(entry_id: bytes, fields: Sequence[bytes] | None) -> Order:
+    pairs = dict(zip((fields or ())[::2], (fields or ())[1::2], strict=True))
+    request_id = pairs.get(b"id", b"")
+    return Order(entry_id.decode(), request_id.decode() if _ID.fullmatch(request_id) else None)
