@@ -86,6 +86,8 @@ class Hold:
     uncertain: bool = False
     """A former owner may have called a provider under this generation's session id."""
     attempts: tuple[Attempt, ...] = ()
+    before_loss: bool = False
+    """Redis has lost something since the entry came in: a session may be in play that no record knows of."""
 
     @property
     def enqueued_at_ms(self) -> int:
@@ -138,6 +140,8 @@ class Condemned:
     session_id: str
     reason: str
     since_ms: int = 0
+    before_loss: bool = False
+    """Redis has lost something since: the session may be in play by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +234,10 @@ class Broker(Protocol):
 
     async def prepare(self) -> None:
         """Make the groups and the namespace's `meta`, or check them; NamespaceTaken where they are another's."""
+        ...
+
+    async def look_back(self) -> None:
+        """Find out whether the broker has lost something; holds and condemned from before are marked from now on."""
         ...
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:

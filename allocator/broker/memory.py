@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from allocator.broker.broker import (
@@ -57,6 +58,7 @@ class MemoryBroker:
         self._lease_ms = lease_ms
         self._result_ttl_ms = result_ttl_ms
         self._fences = Fences(fence)
+        self._beat = 0
 
     def now_ms(self) -> int:
         """See `Broker.now_ms`."""
@@ -72,6 +74,13 @@ class MemoryBroker:
         if store.contract > CONTRACT_VERSION:
             raise NamespaceTaken(f"the namespace speaks contract {store.contract}")
         store.grouped = True
+
+    async def look_back(self) -> None:
+        """See `Broker.look_back`."""
+        store = self._ask()
+        if self._beat > store.beat:
+            store.loss_ms = store.now_ms()
+        store.beat = self._beat = max(store.beat, self._beat) + 1
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
         """See `Broker.take`."""
@@ -122,7 +131,7 @@ class MemoryBroker:
         if known is not None:
             owning = (known.entry_id, known.priority) == (entry.entry_id, entry.priority)
             if owning and known.fence == fence and known.final is None:
-                return Hold(ask.request_id, fence, entry.entry_id, entry.priority, known.deadline_ms, entry.raw or b"")
+                return self._hold(ask, fence, known.deadline_ms)
             if known.digest not in (ask.digest, "*"):
                 return OtherBody()
             if known.final is not None:
@@ -149,7 +158,19 @@ class MemoryBroker:
         store.drop_allocation(ask.request_id)
         store.write_allocation(ask.request_id, fields | ({"context": ask.context} if ask.context else {}))
         store.leases[ask.request_id] = store.now_ms() + self._lease_ms
-        return Hold(ask.request_id, fence, entry.entry_id, entry.priority, deadline_ms, entry.raw or b"")
+        return self._hold(ask, fence, deadline_ms)
+
+    def _hold(self, ask: Reservation, fence: str, deadline_ms: int) -> Hold:
+        entry = ask.entry
+        return Hold(
+            request_id=ask.request_id,
+            fence=fence,
+            entry_id=entry.entry_id,
+            priority=entry.priority,
+            deadline_ms=deadline_ms,
+            raw=entry.raw or b"",
+            before_loss=entry.enqueued_at_ms <= self._store.loss_ms,
+        )
 
     async def reclaim(self, count: int) -> list[Hold]:
         """See `Broker.reclaim`."""
@@ -178,6 +199,7 @@ class MemoryBroker:
                     takes=record.takes,
                     uncertain=uncertain,
                     attempts=decode_attempts(attempts) if attempts else (),
+                    before_loss=int(record.entry_id.partition("-")[0]) <= store.loss_ms,
                 )
             )
         return holds
@@ -272,7 +294,8 @@ class MemoryBroker:
         due = sorted((at_ms, "/".join(name), name) for name, at_ms in store.due_ms.items() if at_ms <= now_ms)[:count]
         for _, _, name in due:
             store.due_ms[name] = now_ms + hold_ms
-        return [store.condemned[name] for _, _, name in due]
+        found = [store.condemned[name] for _, _, name in due]
+        return [replace(each, before_loss=each.since_ms <= store.loss_ms) for each in found]
 
     async def recheck(self, condemned: Condemned, after_ms: int | None) -> None:
         """See `Broker.recheck`."""

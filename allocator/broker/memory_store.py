@@ -86,6 +86,8 @@ class MemoryStore:
         self.results: list[Announcement] = []
         self.replies: dict[str, list[Announcement]] = {}
         self.dead_letters: list[DeadLetter] = []
+        self.beat = 0
+        self.loss_ms = 0
         self._order_number = 0
         self._waiters: list[asyncio.Future[None]] = []
         self.forget()

@@ -56,12 +56,20 @@ def reserve(
     return named, args
 
 
-def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any]) -> ReserveReply:
+def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any], *, loss_ms: int) -> ReserveReply:
     """Read one item of `reserve.lua`'s reply."""
     match reply[0]:
         case b"reserved":
             entry = ask.entry
-            return Hold(ask.request_id, fence, entry.entry_id, entry.priority, int(reply[1]), entry.raw or b"")
+            return Hold(
+                request_id=ask.request_id,
+                fence=fence,
+                entry_id=entry.entry_id,
+                priority=entry.priority,
+                deadline_ms=int(reply[1]),
+                raw=entry.raw or b"",
+                before_loss=entry.enqueued_at_ms <= loss_ms,
+            )
         case b"ended":
             pairs = [word.decode() for word in reply[2]]
             return Ended(reply[1].decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)))
@@ -75,8 +83,8 @@ def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any]) -> Reserve
             return Faulty(f"the record of {ask.request_id} cannot be used: {reply[1].decode()}")
 
 
-def reclaimed(reply: Sequence[bytes]) -> Hold:
-    """Read one item of `reclaim.lua`'s reply."""
+def reclaimed(reply: Sequence[bytes], *, loss_ms: int) -> Hold:
+    """Read one item of `reclaim.lua`'s reply, or what `seize.lua` took over."""
     request_id, raw, fence, generation, deadline_ms, entry_id, priority, takes, clean, attempts = reply
     return Hold(
         request_id=request_id.decode(),
@@ -89,6 +97,7 @@ def reclaimed(reply: Sequence[bytes]) -> Hold:
         takes=int(takes),
         uncertain=not clean,
         attempts=decode_attempts(attempts.decode()) if attempts else (),
+        before_loss=int(entry_id.partition(b"-")[0]) <= loss_ms,
     )
 
 
@@ -156,11 +165,11 @@ def member(condemned: Condemned) -> str:
     return f"{condemned.provider}/{condemned.session_id}"
 
 
-def condemned(name: bytes, note: bytes) -> Condemned:
+def condemned(name: bytes, note: bytes, *, loss_ms: int) -> Condemned:
     """Read one item of `claim_condemned.lua`'s reply."""
     provider, _, session_id = name.decode().partition("/")
     since_ms, _, reason = note.decode().partition(" ")
-    return Condemned(provider, session_id, reason, int(since_ms))
+    return Condemned(provider, session_id, reason, int(since_ms), before_loss=int(since_ms) <= loss_ms)
 
 
 def depth(now_ms: int, length: int, pending: int, oldest: bytes) -> Depth:

@@ -44,6 +44,7 @@ _SCRIPTS = {
     name: Script.load("allocator.broker.scripts", name)
     for name in (
         "prepare",
+        "history",
         "take",
         "reserve",
         "renew",
@@ -86,6 +87,8 @@ class StreamsBroker:
         self._results_max_age_ms = results_max_age_ms
         self._fences = Fences(fence)
         self._offset_ms = 0
+        self._beat: int | None = None
+        self._loss_ms = 0
         self._commits = Batcher(self._commit_batch, items_max=BATCH_MAX)
         self._notes = Batcher(self._note_batch, items_max=BATCH_MAX)
 
@@ -109,6 +112,12 @@ class StreamsBroker:
             raise NamespaceTaken(
                 f"namespace {self._keys.namespace!r} speaks contract {int(contract)}: upgrade this worker"
             )
+
+    async def look_back(self) -> None:
+        """See `Broker.look_back`."""
+        beat = "" if self._beat is None else self._beat
+        now_ms, self._loss_ms, self._beat = await self._run("history", [self._keys.history], [beat])
+        self._saw_time(now_ms)
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
         """See `Broker.take`."""
@@ -146,7 +155,8 @@ class StreamsBroker:
         reply = await self._run("reserve", keys, args)
         self._saw_time(reply[0])
         return [
-            packing.reserve_reply(ask, fence, each) for ask, fence, each in zip(asks, fences, reply[1:], strict=True)
+            packing.reserve_reply(ask, fence, each, loss_ms=self._loss_ms)
+            for ask, fence, each in zip(asks, fences, reply[1:], strict=True)
         ]
 
     async def reclaim(self, count: int) -> list[Hold]:
@@ -155,7 +165,7 @@ class StreamsBroker:
         args = [*prefixes, f"{self._fences.new()}.", min(count, BATCH_MAX), self._lease_ms]
         reply = await self._run("reclaim", [self._keys.leases], args)
         self._saw_time(reply[0])
-        return [packing.reclaimed(each) for each in reply[1:]]
+        return [packing.reclaimed(each, loss_ms=self._loss_ms) for each in reply[1:]]
 
     async def renew(self, holds: Sequence[Hold]) -> list[bool]:
         """See `Broker.renew`."""
@@ -206,7 +216,7 @@ class StreamsBroker:
         """See `Broker.claim_condemned`."""
         reply = await self._run("claim_condemned", [self._keys.condemned, self._keys.condemned_notes], [count, hold_ms])
         self._saw_time(reply[0])
-        return [packing.condemned(*each) for each in reply[1:]]
+        return [packing.condemned(*each, loss_ms=self._loss_ms) for each in reply[1:]]
 
     async def recheck(self, condemned: Condemned, after_ms: int | None) -> None:
         """See `Broker.recheck`."""

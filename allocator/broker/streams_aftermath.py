@@ -77,7 +77,7 @@ class StreamsAftermath:
         reply = await self._run("seize", keys, args)
         match reply[0]:
             case b"seized":
-                return packing.reclaimed(reply[1:])
+                return packing.reclaimed(reply[1:], loss_ms=0)
             case b"ended":
                 provider, _, session_id = reply[2].decode().partition("/")
                 session = (provider, session_id) if session_id else None

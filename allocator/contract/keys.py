@@ -83,6 +83,11 @@ class Keys:
         return f"{self.prefix}:internal:condemned-notes"
 
     @property
+    def history(self) -> str:
+        """Hash by which a loss of what Redis had promised to keep is found out."""
+        return f"{self.prefix}:internal:history"
+
+    @property
     def lasting(self) -> frozenset[str]:
         """The keys that have no lifetime; each is bounded by trimming or by what is under way."""
         return frozenset(
@@ -95,6 +100,7 @@ class Keys:
                 self.leases,
                 self.condemned,
                 self.condemned_notes,
+                self.history,
             }
         )
 

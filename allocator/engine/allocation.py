@@ -94,11 +94,13 @@ class Allocation:
 
     async def _place(self) -> End:
         course, parts = self._course, self._parts
+        patient = self.hold.before_loss
         try:
             if course.suspects:
-                found = await resolve(course, parts, "taken over from another worker")
+                found = await resolve(course, parts, "taken over from another worker", patient=patient)
                 if found is not None:
                     return adopt(*found, course, self._plan().candidates)
+                patient = False
             while True:
                 route = self._plan()
                 if not route.candidates:
@@ -110,14 +112,20 @@ class Allocation:
                 permit = await self._permit(route)
                 self.waiting = False
                 if permit is None:
-                    return self._expired(route)
+                    return await self._last_look(route) if patient else self._expired(route)
                 candidate = next(each for each in route.candidates if parts.lanes.of(each.destination) is permit.lane)
                 self._tell_fallback(candidate)
                 end = await Call(course, candidate, permit, route, parts).make()
                 if end is not None:
                     return end
         except DeadlineCame:
-            return self._expired(self._plan())
+            return await self._last_look(self._plan()) if patient else self._expired(self._plan())
+
+    async def _last_look(self, route: Plan) -> End:
+        """Before a request ends from whose time Redis has lost something: what is alive under its id may be in play."""
+        self._course.suspects.update(self._parts.providers)
+        found = await resolve(self._course, self._parts, "before its end, after a loss of Redis", patient=True)
+        return self._expired(route) if found is None else adopt(*found, self._course, route.candidates)
 
     def _plan(self) -> Plan:
         course, parts = self._course, self._parts

@@ -115,6 +115,15 @@ class SessionStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """A session that was condemned before a loss of Redis is alive: it may be in play, so it is not stopped."""
+
+    provider: str
+    session_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerTrouble:
     """The broker could not be asked; told once per fault, not per repeat. `step` is what was tried."""
 
@@ -156,6 +165,7 @@ Event = (
     | GateShut
     | GateOpened
     | SessionStopped
+    | LeftAlone
     | BrokerTrouble
     | BrokerBack
     | Crashed

@@ -17,6 +17,7 @@ from allocator.engine.parts import Parts
 from allocator.providers.provider import Absent, FindOutcome, Found, LookupFailed, Session, SessionState
 
 LOOK_UP_TIMEOUT_SECONDS = 5.0
+SHORTEST_LOOK_UP_SECONDS = 0.1
 PAUSE_FIRST_SECONDS = 0.1
 PAUSE_LAST_SECONDS = 5.0
 
@@ -29,13 +30,15 @@ class DeadlineCame(Exception):  # noqa: N818 - an end like others
     """The deadline came while the answer was still unknown."""
 
 
-async def resolve(course: Course, parts: Parts, reason: str) -> tuple[str, Session] | None:
+async def resolve(course: Course, parts: Parts, reason: str, *, patient: bool = False) -> tuple[str, Session] | None:
     """Give the provider and the session that lives; or move on to the next generation and give None.
 
-    Raises LetGo or DeadlineCame.
+    Raises LetGo, or DeadlineCame unless `patient`: then the provider's word is waited for past the deadline.
     """
     for turn in count():
-        answers = [(provider, await _find(provider, course, parts)) for provider in sorted(course.suspects)]
+        answers = [
+            (provider, await _find(provider, course, parts, patient=patient)) for provider in sorted(course.suspects)
+        ]
         unclear = False
         for provider, answer in answers:
             match answer:
@@ -51,7 +54,7 @@ async def resolve(course: Course, parts: Parts, reason: str) -> tuple[str, Sessi
             await next_generation(course, parts, reason)
             return None
         pause = min(PAUSE_FIRST_SECONDS * 2**turn, PAUSE_LAST_SECONDS) * (0.5 + parts.chance.random())
-        await asyncio.sleep(min(pause, max(0.0, course.remaining_seconds(parts))))
+        await asyncio.sleep(pause if patient else min(pause, max(0.0, course.remaining_seconds(parts))))
     raise AssertionError("count() does not end")
 
 
@@ -66,15 +69,17 @@ async def next_generation(course: Course, parts: Parts, reason: str) -> None:
     course.suspects.clear()
 
 
-async def _find(provider: str, course: Course, parts: Parts) -> FindOutcome:
-    remaining = course.remaining_seconds(parts)
+async def _find(provider: str, course: Course, parts: Parts, *, patient: bool) -> FindOutcome:
+    remaining = LOOK_UP_TIMEOUT_SECONDS if patient else course.remaining_seconds(parts)
     permit = await parts.lanes.look_up(provider, remaining) if remaining > 0 else None
     if permit is None:
+        if patient:
+            return LookupFailed("no permit for a look-up came")
         raise DeadlineCame
     loop = asyncio.get_running_loop()
     since = loop.time()
     try:
-        timeout = min(LOOK_UP_TIMEOUT_SECONDS, max(0.1, course.remaining_seconds(parts)))
+        timeout = min(LOOK_UP_TIMEOUT_SECONDS, max(SHORTEST_LOOK_UP_SECONDS, remaining))
         return await parts.providers[provider].find(course.session_id(parts), timeout_seconds=timeout)
     except Exception as error:  # noqa: BLE001 - a provider's own fault says nothing about the session
         parts.observe(Crashed(f"provider {provider}", error))

@@ -3,15 +3,18 @@
 In: the condemned that are due. Out: DELETE calls, and for each when to look again. A session is condemned before the
 answer to its creation is known, so it may land later: each is looked at again, ever less often, until the provider has
 confirmed that nothing is there and the landing horizon is past. That holds across restarts of every worker.
+
+One that was condemned before Redis lost something may have been handed out in what was lost: where it is alive it is
+left alone, for a person to look at.
 """
 
 from __future__ import annotations
 
 from allocator.broker.broker import Condemned
 from allocator.engine.canceller import RELEASE, released
-from allocator.engine.observer import SessionStopped
+from allocator.engine.observer import LeftAlone, SessionStopped
 from allocator.engine.parts import Parts
-from allocator.providers.provider import StopFailed, Stopped
+from allocator.providers.provider import Found, LookupFailed, SessionState, StopFailed, Stopped
 
 LANDING_HORIZON_MS = 10 * 60 * 1000
 STOP_TIMEOUT_SECONDS = 5.0
@@ -39,6 +42,13 @@ async def _stop(condemned: Condemned, parts: Parts) -> int | None:
     if permit is None:
         return again_ms
     try:
+        if condemned.before_loss and not condemned.reason.startswith(RELEASE):
+            found = await provider.find(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
+            if isinstance(found, LookupFailed):
+                return again_ms
+            if isinstance(found, Found) and found.session.state is not SessionState.ENDED:
+                parts.observe(LeftAlone(condemned.provider, condemned.session_id, condemned.reason))
+                return None
         outcome = await provider.stop(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
     finally:
         permit.lane.finish(served=True)

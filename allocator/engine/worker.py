@@ -69,7 +69,7 @@ class Worker:
         beside = [
             self._every(TICK_SECONDS, "reclaim", self._take_over),
             self._every(self._parts.policy.lease_seconds / 3, "renew", self._renew),
-            self._every(TICK_SECONDS, "stop", lambda: stop_condemned(self._parts)),
+            self._every(TICK_SECONDS, "stop", self._stop),
             self._every(SURVEY_SECONDS, "survey", self._survey),
             self._every(self._parts.policy.lease_seconds / 2, "cancel", self._stray_orders),
             self._always("cancel", self._orders),
@@ -106,6 +106,7 @@ class Worker:
     async def _prepare(self) -> None:
         self._moved()
         await self._parts.broker.prepare()
+        await self._parts.broker.look_back()
         self._prepared = True
 
     async def _take_loop(self) -> None:
@@ -144,6 +145,7 @@ class Worker:
         if self._draining.is_set():
             return
         parts, since = self._parts, asyncio.get_running_loop().time()
+        await parts.broker.look_back()
         if (room := self._room_left()) > 0:
             await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
         if (room := self._room_left()) > 0:
@@ -194,6 +196,10 @@ class Worker:
             elif self._held.get(allocation.hold.request_id) == (allocation, task):
                 task.cancel()
                 self._parts.observe(LeaseLost(allocation.hold.request_id))
+
+    async def _stop(self) -> None:
+        await self._parts.broker.look_back()
+        await stop_condemned(self._parts)
 
     async def _orders(self) -> None:
         """Carry out what matchmakers want cancelled or released."""

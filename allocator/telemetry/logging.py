@@ -28,6 +28,7 @@ from allocator.engine.observer import (
     GateOpened,
     GateShut,
     LeaseLost,
+    LeftAlone,
     Received,
     Refused,
     SessionStopped,
@@ -42,7 +43,9 @@ LINES_A_SECOND = 5
 
 _Routine = Attempted | Received | Finished | FellBack
 _ROUTINE = (Attempted, Received, Finished, FellBack)
-_Notable = GateShut | GateOpened | Refused | LeaseLost | SessionStopped | BrokerTrouble | BrokerBack | Crashed
+_Notable = (
+    GateShut | GateOpened | Refused | LeaseLost | SessionStopped | LeftAlone | BrokerTrouble | BrokerBack | Crashed
+)
 _SHUT_HINTS = {
     Cause.FULL: "matches go to their next region until a probe finds it open",
     Cause.UNAVAILABLE: "matches go to their next region until a probe finds it open; see the provider's status page",
@@ -147,6 +150,10 @@ class Log:
             case SessionStopped():
                 told = {"session_id": event.session_id, "reason": event.reason}
                 self._line(logging.INFO, "session stopped", provider=event.provider, **told)
+            case LeftAlone():
+                told = {"session_id": event.session_id, "reason": event.reason}
+                hint = "condemned before redis lost data, and alive: stop it by hand if no match plays on it"
+                self._line(logging.WARNING, "session left alone", provider=event.provider, hint=hint, **told)
             case BrokerTrouble():
                 told = {"step": event.step, "kind": event.kind, "message": event.message}
                 self._line(logging.WARNING, "redis cannot be asked", **told)

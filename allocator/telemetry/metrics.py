@@ -31,6 +31,7 @@ from allocator.engine.observer import (
     GateOpened,
     GateShut,
     LeaseLost,
+    LeftAlone,
     Received,
     Refused,
     SessionStopped,
@@ -173,8 +174,8 @@ class Metrics:
 
     def _rare(
         self,
-        event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | SessionStopped | BrokerTrouble | BrokerBack
-        | Crashed,
+        event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | SessionStopped | LeftAlone
+        | BrokerTrouble | BrokerBack | Crashed,
     ) -> None:  # fmt: skip
         match event:
             case Refused():
@@ -196,7 +197,7 @@ class Metrics:
                 self._families.stopped.at(next(words, OTHER)).value += 1
             case BrokerTrouble():
                 self._families.redis_errors.at(event.kind).value += 1
-            case BrokerBack() | Crashed():
+            case LeftAlone() | BrokerBack() | Crashed():
                 pass
 
     def _end(self, event: Finished) -> None:
