@@ -69,6 +69,10 @@ class Reservation:
     timeout_ms: int
     context: str | None = None
     reply_to: str | None = None
+    wait_seconds: float = 0.0
+    """How long it would wait at the least."""
+    decline: bool = False
+    """Leave it where it is, if the id is new: it could not be served by its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,12 @@ class Faulty:
     message: str
 
 
-ReserveReply = Hold | Ended | Duplicate | OtherBody | Lost | Faulty
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The id is new and was to be declined; nothing was changed."""
+
+
+ReserveReply = Hold | Ended | Duplicate | OtherBody | Lost | Declined | Faulty
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,8 @@ class Condemned:
 class Ending:
     """The last state of one request: `fields` of its hash begin with `state`; `event` announces it.
 
-    `session` is what an allocation hands over, as (provider, session id); `condemn` what must not outlive it.
+    `session` is what an allocation hands over, as (provider, session id); `condemn` what must not outlive it. `bury`
+    keeps the bytes as a dead letter of this code.
     """
 
     hold: Hold
@@ -157,6 +167,7 @@ class Ending:
     keep_ms: int
     session: tuple[str, str] | None = None
     condemn: tuple[Condemned, ...] = ()
+    bury: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)

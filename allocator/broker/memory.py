@@ -19,6 +19,7 @@ from allocator.broker.broker import (
     BrokerUnavailable,
     CommitReply,
     Condemned,
+    Declined,
     Depth,
     Done,
     Duplicate,
@@ -142,6 +143,8 @@ class MemoryBroker:
             _add_reply_to(known, ask.reply_to)
             store.settle(entry)
             return Duplicate()
+        if ask.decline:
+            return Declined()
         if not store.settle(entry):
             return Lost()
         deadline_ms = entry.enqueued_at_ms + ask.timeout_ms
@@ -183,7 +186,7 @@ class MemoryBroker:
             if record is None or record.final is not None or record.body is None or record.priority is None:
                 del store.leases[request_id]
                 continue
-            record.fence, record.takes = f"{prefix}.{index}", record.takes + 1
+            record.fence, record.takes = f"{prefix}.{index}", record.takes + (not record.clean)
             uncertain, record.clean = not record.clean, False
             store.leases[request_id] = now_ms + self._lease_ms
             attempts = store.allocation(request_id).get("attempts")
@@ -251,6 +254,10 @@ class MemoryBroker:
         store.drop_allocation(hold.request_id, "error_code", "error_message")
         store.write_allocation(hold.request_id, dict(ending.fields), keep_ms=ending.keep_ms)
         record.final, record.session = state, ending.session
+        if ending.bury is not None and record.priority is not None:
+            entry = Entry(record.priority, record.entry_id, record.body)
+            message = ending.fields.get("error_message", "")
+            store.dead_letters.append(DeadLetter(ending.bury.value, message, hold.request_id, entry))
         record.body, record.clean = None, False
         record.expires_at_ms = store.now_ms() + ending.keep_ms
         store.leases.pop(hold.request_id, None)

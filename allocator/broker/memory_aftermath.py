@@ -79,7 +79,8 @@ class MemoryAftermath:
     async def forestall(self, order: Order, fields: Mapping[str, str], event: str) -> bool:
         """See `Aftermath.forestall`."""
         store, request_id = self._ask(), order.request_id or ""
-        if store.record(request_id) is not None:
+        known = store.record(request_id)
+        if known is not None and (known.final is not None or known.body is not None):
             return False
         expires_at_ms = store.now_ms() + self._result_ttl_ms
         store.records[request_id] = Record("*", order.entry_id, final=fields["state"], expires_at_ms=expires_at_ms)
@@ -107,7 +108,7 @@ class MemoryAftermath:
         if record is None or record.final != "allocated" or record.session != session:
             return False
         record.final, record.expires_at_ms = "released", store.now_ms() + self._result_ttl_ms
-        fields = {"state": "released", "updated_at": str(store.now_ms())}
+        fields = {"state": "released", "final": "1", "request_id": request_id, "updated_at": str(store.now_ms())}
         store.write_allocation(request_id, fields, keep_ms=self._result_ttl_ms)
         store.announce(request_id, "released", event, record.reply_to)
         return True

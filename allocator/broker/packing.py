@@ -9,6 +9,7 @@ from allocator.broker.broker import (
     Already,
     CommitReply,
     Condemned,
+    Declined,
     Depth,
     Done,
     Duplicate,
@@ -52,7 +53,7 @@ def reserve(
         entry = ask.entry
         named += [keys.requests(entry.priority), keys.record(ask.request_id), keys.allocation(ask.request_id)]
         args += [entry.entry_id, ask.request_id, fence, ask.digest, entry.raw or b"", ask.timeout_ms]
-        args += [entry.priority.value, ask.context or "", ask.reply_to or ""]
+        args += [entry.priority.value, ask.context or "", ask.reply_to or "", "1" if ask.decline else ""]
     return named, args
 
 
@@ -79,6 +80,8 @@ def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any], *, loss_ms
             return OtherBody()
         case b"lost":
             return Lost()
+        case b"declined":
+            return Declined()
         case _:
             return Faulty(f"the record of {ask.request_id} cannot be used: {reply[1].decode()}")
 
@@ -102,17 +105,24 @@ def reclaimed(reply: Sequence[bytes], *, loss_ms: int) -> Hold:
 
 
 def commit(
-    endings: Sequence[Ending], keys: Keys, *, now_ms: int, oldest: str, results_ttl_ms: int
+    endings: Sequence[Ending],
+    keys: Keys,
+    *,
+    now_ms: int,
+    oldest: str,
+    results_ttl_ms: int,
+    oldest_dead_letter: str,
 ) -> tuple[list[str], Words]:
     """Keys and arguments of `commit.lua`."""
-    named = [keys.leases, keys.results, keys.condemned, keys.condemned_notes]
-    args = Words([keys.results_for(""), oldest, results_ttl_ms, now_ms])
+    named = [keys.leases, keys.results, keys.condemned, keys.condemned_notes, keys.dead_letters]
+    args = Words([keys.results_for(""), oldest, results_ttl_ms, now_ms, oldest_dead_letter])
     for ending in endings:
         hold, session = ending.hold, ending.session
         named += [keys.record(hold.request_id), keys.allocation(hold.request_id)]
         args += [hold.request_id, hold.fence, ending.keep_ms]
         args += [session[1], f"{session[0]}/{session[1]}"] if session else ["", ""]
-        args += [ending.event, len(ending.condemn), len(ending.fields) * 2]
+        args += [ending.event, ending.bury.value if ending.bury else ""]
+        args += [len(ending.condemn), len(ending.fields) * 2]
         for each in ending.condemn:
             args += [member(each), each.reason]
         for name, value in ending.fields.items():

@@ -251,6 +251,7 @@ class StreamsBroker:
             now_ms=now_ms,
             oldest=f"{now_ms - self._results_max_age_ms}-0",
             results_ttl_ms=self._results_max_age_ms,
+            oldest_dead_letter=f"{now_ms - DEAD_LETTER_AGE_SECONDS * 1000}-0",
         )
         return [packing.commit_reply(each) for each in await self._run("commit", keys, args)]
 

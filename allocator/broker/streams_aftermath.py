@@ -15,6 +15,7 @@ from allocator.broker.aftermath import Order, Over
 from allocator.broker.broker import Condemned, Hold
 from allocator.broker.steps import BLOCK_MS, Steps
 from allocator.contract.keys import GROUP, Keys
+from allocator.redis_io.errors import CommandFault, RedisFault
 from allocator.redis_io.scripts import Script
 
 _SCRIPTS = {
@@ -66,14 +67,18 @@ class StreamsAftermath:
     async def settle(self, order: Order) -> None:
         """See `Aftermath.settle`."""
         stream = self._keys.cancellations
+        # Deleted first: should the rest be lost, whoever claims strays drops what is deleted. The other way round an
+        # entry that nobody has pending would stay for ever.
+        commands = [("XDEL", stream, order.entry_id), ("XACK", stream, GROUP, order.entry_id)]
         async with self._steps.asking():
-            await self._steps.connection.execute("XACK", stream, GROUP, order.entry_id)
-            await self._steps.connection.execute("XDEL", stream, order.entry_id)
+            for reply in await self._steps.connection.execute_many(commands):
+                if isinstance(reply, RedisFault):
+                    raise reply
 
     async def seize(self, request_id: str) -> Hold | Over | None:
         """See `Aftermath.seize`."""
-        keys = [self._keys.record(request_id), self._keys.leases, self._keys.signals]
-        args = [request_id, self._fence(), self._lease_ms, self._keys.allocation(request_id)]
+        keys = [self._keys.record(request_id), self._keys.leases, self._keys.signals, self._keys.allocation(request_id)]
+        args = [request_id, self._fence(), self._lease_ms]
         reply = await self._run("seize", keys, args)
         match reply[0]:
             case b"seized":
@@ -110,8 +115,11 @@ class StreamsAftermath:
     async def allocation(self, request_id: str) -> Mapping[str, str]:
         """See `Aftermath.allocation`."""
         async with self._steps.asking():
-            reply = await self._steps.connection.execute("HGETALL", self._keys.allocation(request_id))
-        words = [word.decode() for word in reply]
+            try:
+                reply = await self._steps.connection.execute("HGETALL", self._keys.allocation(request_id))
+            except CommandFault:  # whatever is there is no hash: a release makes it anew
+                reply = []
+        words = [word.decode(errors="replace") for word in reply]
         return dict(zip(words[::2], words[1::2], strict=True))
 
     async def seized(self) -> list[str]:

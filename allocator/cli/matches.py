@@ -13,21 +13,21 @@ import json
 import secrets
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from allocator.cli.options import ConfigOption, JsonOption, SetOption, load_or_exit
-from allocator.contract.allocation import Allocation, State, compact
+from allocator.cli.asking import EXIT_FAILURE, EXIT_USAGE, ask_client, complain, json_line, printable
+from allocator.cli.options import ConfigOption, JsonOption, SetOption
+from allocator.contract.allocation import Allocation, State
 from allocator.contract.request import REQUEST_BYTES_MAX, Priority
 
 if TYPE_CHECKING:
     from allocator.client import AllocatorClient
 
-EXIT_FAILURE, EXIT_USAGE, EXIT_REDIS = 1, 2, 3
 LINES_AHEAD_MAX = 10_000
 """Lines that are being submitted or waited for at once."""
 PIECES_AHEAD_MAX = 4
@@ -92,7 +92,7 @@ def submit(
         submission = _Submission(client, priority, wait=wait, as_json=as_json, brief=lines is not None)
         return await (submission.many(lines()) if lines else submission.one(request))
 
-    _run(ask, config, assignments)
+    ask_client(ask, config, assignments)
 
 
 def get(
@@ -111,10 +111,10 @@ def get(
         if as_json:
             typer.echo("null")
         else:
-            _complain(f"{request_id} is not known: not submitted, not taken up yet, or aged out")
+            complain(f"{request_id} is not known: not submitted, not taken up yet, or aged out")
         return EXIT_FAILURE
 
-    _run(ask, config, assignments)
+    ask_client(ask, config, assignments)
 
 
 def wait(
@@ -134,7 +134,7 @@ def wait(
         await client.get(request_id)
         return _show(await client.wait(request_id, timeout_seconds), as_json=as_json)
 
-    _run(ask, config, assignments)
+    ask_client(ask, config, assignments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class _Submission:
         try:
             return await self._send(request)
         except InvalidRequestError as error:
-            _complain(str(error))
+            complain(str(error))
             return EXIT_USAGE
 
     async def many(self, lines: AsyncIterator[tuple[int, bytes]]) -> int:
@@ -180,7 +180,7 @@ class _Submission:
         try:
             return await self._send(line)
         except (InvalidRequestError, UnreadableAnswerError) as error:
-            _complain(f"line {number}: {error}")
+            complain(f"line {number}: {error}")
             return EXIT_FAILURE
         except RedisFault as error:
             raise type(error)(f"line {number}: {error}", kind=error.kind) from error
@@ -192,7 +192,7 @@ class _Submission:
             entry_id = await self.client.submit(request, self.priority)
             request_id = json.loads(request)["id"]
             said = {"request_id": request_id, "entry_id": entry_id}
-            typer.echo(_json(said) if self.as_json else f"submitted {request_id}")
+            typer.echo(json_line(said) if self.as_json else f"submitted {request_id}")
             return 0
         try:
             allocation = await self.client.allocate(request, self.priority)
@@ -200,41 +200,8 @@ class _Submission:
         except RefusedError as error:
             said = {"request_id": json.loads(request)["id"], "state": "refused"}
             said |= {"error_code": error.code, "error_message": error.message}
-            typer.echo(_json(said) if self.as_json else _printable(f"{said['request_id']}  refused  {error}"))
+            typer.echo(json_line(said) if self.as_json else printable(f"{said['request_id']}  refused  {error}"))
             return EXIT_FAILURE
-
-
-def _run(
-    ask: Callable[[AllocatorClient], Coroutine[Any, Any, int]], config: Path | None, assignments: Sequence[str] | None
-) -> None:
-    """Ask over a client that the settings describe, and exit with what that gives."""
-    from allocator.client import (
-        AllocatorClient,
-        InvalidRequestError,
-        RedisFault,
-        UnreadableAnswerError,
-    )
-    from allocator.redis_io.errors import RedisUrlError
-
-    settings = load_or_exit(config, assignments, require=frozenset({"redis.url"}))
-
-    async def asked() -> int:
-        async with AllocatorClient(settings.redis.url.get_secret_value(), settings.namespace) as client:
-            return await ask(client)
-
-    try:
-        code = asyncio.run(asked())
-    except (TimeoutError, UnreadableAnswerError) as error:
-        _complain(str(error))
-        code = EXIT_FAILURE
-    except (RedisUrlError, InvalidRequestError) as error:
-        _complain(str(error))
-        code = EXIT_USAGE
-    except RedisFault as error:
-        _complain(str(error))
-        code = EXIT_REDIS
-    if code:
-        raise typer.Exit(code)
 
 
 def _from_options(body: dict[str, Any]) -> bytes:
@@ -270,7 +237,7 @@ def _context(text: str | None) -> Any:
 
 
 def _usage(message: str) -> typer.Exit:
-    _complain(message)
+    complain(message)
     return typer.Exit(EXIT_USAGE)
 
 
@@ -324,11 +291,11 @@ def _stdin() -> Callable[[], AsyncIterator[tuple[int, bytes]]]:
 def _show(allocation: Allocation, *, as_json: bool, brief: bool = False) -> int:
     """Print an allocation; return the exit code that it stands for."""
     if as_json:
-        typer.echo(_json(allocation.to_data()))
+        typer.echo(json_line(allocation.to_data()))
     elif brief:
         rows = dict(_rows(allocation))
         parts = (allocation.request_id, *(rows.get(name) for name in (allocation.request_id, *_BRIEF)))
-        typer.echo(_printable("  ".join(part for part in parts if part)))
+        typer.echo(printable("  ".join(part for part in parts if part)))
     else:
         from rich.console import Console
         from rich.table import Table
@@ -337,7 +304,7 @@ def _show(allocation: Allocation, *, as_json: bool, brief: bool = False) -> int:
         table = Table.grid(padding=(0, 2))
         for name, value in _rows(allocation):
             # As Text: a bracket in a foreign text is no markup.
-            table.add_row(Text(name, style="dim"), Text(_printable(value), overflow="fold"))
+            table.add_row(Text(name, style="dim"), Text(printable(value), overflow="fold"))
         Console(highlight=False).print(table)
     return EXIT_FAILURE if allocation.state in _BAD_ENDS else 0
 
@@ -358,17 +325,4 @@ def _rows(allocation: Allocation) -> list[tuple[str, str]]:
         "error": error,
         "context": None if allocation.context is None else json.dumps(allocation.context, ensure_ascii=False),
     }
-    return [(_printable(name), value) for name, value in rows.items() if value]
-
-
-def _json(value: Any) -> str:
-    """JSON on one line, in characters that do nothing to a terminal."""
-    return json.dumps(json.loads(compact(value))).replace("\x7f", "\\u007f")
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _complain(message: str) -> None:
-    typer.echo(_printable(message), err=True)
+    return [(printable(name), value) for name, value in rows.items() if value]

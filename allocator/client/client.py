@@ -81,6 +81,17 @@ class AllocatorClient:
         with self._open.listener.waiter(checked_id(request_id)) as waiter:
             return await _answer(waiter, _deadline(timeout_seconds), timeout_seconds)
 
+    async def cancel(self, request_id: str) -> str:
+        """Order that no server is left for this id, whatever its stage, and return the id of the order's entry.
+
+        A request that waits or is being created ends `cancelled`; a server that was handed over is stopped, and its
+        allocation becomes `released`. An id that nobody has asked for yet stays cancelled for a while. Unavailable:
+        whether it was sent is not known; send it again, which does no harm.
+        """
+        order = ("XADD", self._keys.cancellations, "*", "id", checked_id(request_id))
+        entry_id: bytes = await self._open.connection.execute(*order)
+        return entry_id.decode()
+
     async def allocate(
         self, request: AnyRequest, priority: Priority = Priority.NORMAL, timeout_seconds: float | None = None
     ) -> Allocation:

@@ -12,11 +12,14 @@ from allocator.contract.codes import Code
 
 
 def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) -> str:
-    """The end of one request; a repeat bears the same `id`, which names the entry and the state."""
+    """The end of one request; a repeat bears the same `id`, which names the entry, the request and the state.
+
+    The request is part of it because two streams may give two entries of one millisecond the same entry id.
+    """
     return _event(
         kind=f"allocator.allocation.{allocation.state}.v1",
         deployment=deployment,
-        event_id=f"{entry_id}/{allocation.state}",
+        event_id=f"{entry_id}/{allocation.request_id}/{allocation.state}",
         subject=allocation.request_id,
         at_ms=allocation.updated_at or 0,
         data=allocation.to_data(),
@@ -30,7 +33,7 @@ def refusal_event(
     return _event(
         kind="allocator.request.refused.v1",
         deployment=deployment,
-        event_id=f"{entry_id}/refused",
+        event_id=f"{entry_id}/{request_id}/refused",
         subject=request_id,
         at_ms=at_ms,
         data={

@@ -83,6 +83,20 @@ class Keys:
         return f"{self.prefix}:internal:condemned-notes"
 
     @property
+    def reconciler(self) -> str:
+        """Which worker holds the sessions at the providers against what is kept here, for as long as it has a lifetime."""
+        return f"{self.prefix}:internal:reconciler"
+
+    def orphans(self, provider: str) -> str:
+        """Hash of what that found at one provider: counts, and the orphans by their session id."""
+        return f"{self.prefix}:internal:orphans:{provider}"
+
+    @property
+    def stops(self) -> str:
+        """Sorted set of the condemned that were found alive and handed to be stopped, by when: the last minute's."""
+        return f"{self.prefix}:internal:stops"
+
+    @property
     def history(self) -> str:
         """Hash by which a loss of what Redis had promised to keep is found out."""
         return f"{self.prefix}:internal:history"

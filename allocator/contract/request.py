@@ -20,7 +20,12 @@ CONTEXT_BYTES_MAX = 4 * 1024
 NESTING_MAX = 64
 TTL_HOURS_MAX = 24 * 30
 MARK = "allocator"
-"""The label that says which deployment a session belongs to; a request cannot set it."""
+"""The label that says which deployment a session belongs to."""
+REQUEST_MARK = "allocator_request"
+"""The label that says which request a session was started for."""
+NAMESPACE_MARK = "allocator_namespace"
+"""The label that says in which namespace that request is: the two together name one record."""
+_OUR_LABELS = (MARK, REQUEST_MARK, NAMESPACE_MARK)
 
 _ID = r"^[A-Za-z0-9._:-]+$"
 _TTL = re.compile(r"^(?:(\d{1,6})h)?(?:(\d{1,6})m)?$")
@@ -96,8 +101,9 @@ class AllocationRequest(_Strict):
     @field_validator("labels")
     @classmethod
     def _mark_is_ours(cls, value: dict[str, str]) -> dict[str, str]:
-        if MARK in value:
-            raise ValueError(f"the label '{MARK}' is set by the allocator itself; use another name")
+        for mark in _OUR_LABELS:
+            if mark in value:
+                raise ValueError(f"the label '{mark}' is set by the allocator itself; use another name")
         return value
 
     @field_validator("traceparent")

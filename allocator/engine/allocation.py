@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 
-from allocator.broker.broker import Already, BrokerUnavailable, Done, Hold, IsCondemned, Stale
+from allocator.broker.broker import Already, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.request import AllocationRequest
@@ -33,6 +33,8 @@ from allocator.placement.plan import Candidate, Plan, deadline_code, plan
 
 ROUND_PAUSE_FIRST_SECONDS = 0.2
 ROUND_PAUSE_LAST_SECONDS = 5.0
+POISON_TAKES_MAX = 6
+"""The first take, and one for each worker that processing the request may end: the contract allows five."""
 RETRY_AFTER_MS = 2000
 """What a client is told where nobody knows better."""
 
@@ -101,6 +103,10 @@ class Allocation:
                 if found is not None:
                     return adopt(*found, course, self._plan().candidates)
                 patient = False
+            if self.hold.takes > POISON_TAKES_MAX:
+                ended = self.hold.takes - 1
+                message = f"processing it has ended {ended} workers; see `allocator dead-letters`"
+                return Bad(State.FAILED, Code.POISONED, message, bury=True)
             while True:
                 route = self._plan()
                 if not route.candidates:
@@ -204,6 +210,14 @@ class Allocation:
             self._parts.observe(FellBack(before, candidate.region, last))
         course.region = candidate.region
 
+    async def _leave_nothing(self, end: End) -> None:
+        """A session under an id of a warm pool's own is found by nobody else: condemn it, unless it is in play."""
+        if isinstance(end, Placed) and end.session.id != self._course.session_id(self._parts):
+            provider = end.candidate.destination.provider
+            condemned = Condemned(provider, end.session.id, "superseded")
+            aftermath, request_id = self._parts.aftermath, self.hold.request_id
+            await self._parts.insist("condemn", lambda: aftermath.condemn(condemned, request_id, release=False))
+
     async def _commit(self, end: End) -> bool:
         """Record the end; False where the session it hands over has been condemned."""
         course, parts = self._course, self._parts
@@ -213,6 +227,7 @@ class Allocation:
         since = asyncio.get_running_loop().time()
         match await parts.insist("commit", lambda: parts.broker.commit(last)):
             case Stale():
+                await self._leave_nothing(end)
                 raise LetGo
             case IsCondemned():
                 return False

@@ -61,6 +61,7 @@ class Call:
             course.suspects.discard(provider)
         match outcome:
             case Created(session, status):
+                self._permit.lane.own_ids |= session.id != course.session_id(self._parts)
                 await self._got_through()
                 self._record(Outcome.CREATED, status)
                 return Placed(self._candidate, session)
@@ -123,7 +124,10 @@ class Call:
 
     async def _look_up(self, status: int | None, message: str) -> End | None:
         try:
-            found = await resolve(self._course, self._parts, f"start answered {status or 'nothing'}")
+            counts = not self._permit.lane.own_ids
+            found = await resolve(
+                self._course, self._parts, f"start answered {status or 'nothing'}", absence_counts=counts
+            )
         except DeadlineCame:
             self._record(Outcome.UNKNOWN, status, message)
             raise

@@ -7,6 +7,8 @@ seized: its holder's fence is stale from there on, and whatever its call still c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from allocator.broker.aftermath import Order, Over
 from allocator.broker.broker import Condemned, Hold
 from allocator.contract.allocation import Allocation, State
@@ -60,10 +62,15 @@ async def _forestall(order: Order, request_id: str, parts: Parts) -> bool:
 async def released(condemned: Condemned, parts: Parts) -> None:
     """The session of an allocated request has been stopped as asked: say so."""
     request_id, _, entry_id = condemned.reason.removeprefix(RELEASE).partition(" ")
-    fields = await parts.aftermath.allocation(request_id)
-    event = ""
-    if fields:
-        now_ms = parts.broker.now_ms()
-        allocation = Allocation.from_hash({**fields, "state": State.RELEASED.value, "updated_at": str(now_ms)})
-        event = allocation_event(allocation, deployment=parts.policy.deployment, entry_id=entry_id)
+    allocation = _as_released(request_id, await parts.aftermath.allocation(request_id), parts.broker.now_ms())
+    event = allocation_event(allocation, deployment=parts.policy.deployment, entry_id=entry_id)
     await parts.aftermath.release(request_id, (condemned.provider, condemned.session_id), event)
+
+
+def _as_released(request_id: str, fields: Mapping[str, str], now_ms: int) -> Allocation:
+    """The answer as it is from now on; a bare one where the hash cannot be read, or is not there any more."""
+    said = {"final": "1", "request_id": request_id, "state": State.RELEASED.value, "updated_at": str(now_ms)}
+    try:
+        return Allocation.from_hash({**fields, **said})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Allocation.from_hash(said)

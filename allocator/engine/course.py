@@ -8,7 +8,7 @@ from allocator.broker.broker import Condemned, Hold
 from allocator.contract.allocation import Attempt, Outcome
 from allocator.contract.destination import Destination
 from allocator.contract.identity import session_id
-from allocator.contract.request import MARK, AllocationRequest, ttl_seconds
+from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK, AllocationRequest, ttl_seconds
 from allocator.engine.parts import Parts, Policy
 from allocator.placement.plan import Candidate
 from allocator.providers.provider import StartSpec
@@ -92,13 +92,18 @@ class Course:
         )
 
 
+def _marks(request_id: str, policy: Policy) -> dict[str, str]:
+    """What a session bears to be known again: by its deployment, its request, and where that one's record is."""
+    return {MARK: policy.deployment, REQUEST_MARK: request_id, NAMESPACE_MARK: policy.namespace}
+
+
 def _spec(request: AllocationRequest, policy: Policy) -> StartSpec:
     return StartSpec(
         image=request.image,
         version=request.version,
         env=request.env,
         args=request.args,
-        labels={**request.labels, MARK: policy.deployment},
+        labels={**request.labels, **_marks(request.id, policy)},
         restart=request.restart,
         ttl=request.ttl or policy.session_ttl,
         players=request.players,

@@ -35,6 +35,8 @@ class Bad:
     code: Code | None
     message: str | None
     retry_after_ms: int | None = None
+    bury: bool = False
+    """Keep the bytes as a dead letter."""
 
 
 End = Placed | Bad
@@ -70,6 +72,7 @@ def ending(end: End, course: Course, policy: Policy, *, now_ms: int, condemn: tu
         keep_ms=keep_seconds * 1000,
         session=(end.candidate.destination.provider, end.session.id) if isinstance(end, Placed) else None,
         condemn=condemn,
+        bury=end.code if isinstance(end, Bad) and end.bury else None,
     )
 
 

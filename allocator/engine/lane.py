@@ -44,6 +44,8 @@ class Lane:
         self.limits = limits
         self.cause: Cause | None = None
         """Why it is shut; None while it is open."""
+        self.own_ids = False
+        """Whether sessions came under ids of the provider's own: then a look-up by ours proves no absence."""
         own = limits[0]
         self._gate = gate
         self._slots = slots
@@ -72,6 +74,12 @@ class Lane:
     def has_room(self) -> bool:
         """Whether one more would be served in a moment."""
         return self.cause is None and self._waiting < self._room
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long one more would wait at the least: the whole rate for those who wait here. 0 where nobody knows."""
+        rate = self.limits[0].rate
+        return self._waiting / rate if rate and self.cause is None else 0.0
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""

@@ -35,6 +35,10 @@ class Policy:
     """By provider."""
     port_names: Mapping[str, Mapping[str, str]]
     """By image: `7777/udp` to the catalog's name."""
+    namespace: str = "allocator"
+    observes: bool = False
+    """The reconciler and the stopper only count: nothing is stopped but what a matchmaker wants released."""
+    stops_per_minute_max: int = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,32 +30,38 @@ class DeadlineCame(Exception):  # noqa: N818 - an end like others
     """The deadline came while the answer was still unknown."""
 
 
-async def resolve(course: Course, parts: Parts, reason: str, *, patient: bool = False) -> tuple[str, Session] | None:
+async def resolve(
+    course: Course, parts: Parts, reason: str, *, patient: bool = False, absence_counts: bool = True
+) -> tuple[str, Session] | None:
     """Give the provider and the session that lives; or move on to the next generation and give None.
 
-    Raises LetGo, or DeadlineCame unless `patient`: then the provider's word is waited for past the deadline.
+    Raises LetGo, or DeadlineCame unless `patient`: then the provider's word is waited for past the deadline. Unless
+    `absence_counts`, that the provider knows no such id proves nothing (a warm pool gives its own): then only a
+    session that is found, or the deadline, ends it.
     """
     for turn in count():
-        answers = [
-            (provider, await _find(provider, course, parts, patient=patient)) for provider in sorted(course.suspects)
-        ]
         unclear = False
-        for provider, answer in answers:
-            match answer:
-                case Found(session) if session.state is SessionState.ALIVE:
-                    return provider, session
-                case Absent():
-                    pass
-                case Found(session) if session.state is SessionState.ENDED:
-                    pass
-                case _:
-                    unclear = True
+        for provider in sorted(course.suspects):
+            answer = await _find(provider, course, parts, patient=patient)
+            if isinstance(answer, Found) and answer.session.state is SessionState.ALIVE:
+                return provider, answer.session
+            unclear |= not _lives_no_more(answer, absence_counts=absence_counts)
         if not unclear:
             await next_generation(course, parts, reason)
             return None
         pause = min(PAUSE_FIRST_SECONDS * 2**turn, PAUSE_LAST_SECONDS) * (0.5 + parts.chance.random())
         await asyncio.sleep(pause if patient else min(pause, max(0.0, course.remaining_seconds(parts))))
     raise AssertionError("count() does not end")
+
+
+def _lives_no_more(answer: FindOutcome, *, absence_counts: bool) -> bool:
+    match answer:
+        case Found(session):
+            return session.state is SessionState.ENDED
+        case Absent():
+            return absence_counts
+        case LookupFailed():
+            return False
 
 
 async def next_generation(course: Course, parts: Parts, reason: str) -> None:

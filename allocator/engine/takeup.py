@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from allocator.broker.broker import (
+    Declined,
     Ended,
     Entry,
     Faulty,
@@ -73,6 +75,8 @@ def read(entry: Entry) -> Decoded | InvalidRequest:
 def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
     request = decoded.request
     timeout_seconds = request.timeout_seconds or parts.policy.request_timeout_seconds
+    wait = wait_seconds(request, parts)
+    remaining_seconds = timeout_seconds - (parts.broker.now_ms() - entry.enqueued_at_ms) / 1000
     return Reservation(
         entry=entry,
         request_id=request.id,
@@ -80,7 +84,16 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
         timeout_ms=round(timeout_seconds * 1000),
         context=decoded.context,
         reply_to=request.reply_to,
+        wait_seconds=wait,
+        decline=wait > remaining_seconds > 0,
     )
+
+
+def wait_seconds(request: AllocationRequest, parts: Parts) -> float:
+    """How long a request would wait at the least: behind those who wait here, in the lane that is quickest."""
+    regions = request.regions or parts.policy.default_regions
+    lanes = [parts.lanes.of(destination) for region in regions for destination in parts.atlas(region)]
+    return min((lane.wait_seconds for lane in lanes), default=0.0)
 
 
 def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | None:
@@ -94,6 +107,12 @@ def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | 
         case OtherBody():
             message = "the id names another request; ask for another server under a new id"
             return _refusal(ask.entry, ask.request_id, ask.reply_to, Code.ID_CONFLICT, message, parts=parts)
+        case Declined():
+            wait_ms = round(ask.wait_seconds * 1000)
+            message = f"the wait of {wait_ms} ms would pass the deadline; send it again later, or name another region"
+            return _refusal(
+                ask.entry, ask.request_id, ask.reply_to, Code.OVERLOADED, message, parts=parts, retry_after_ms=wait_ms
+            )
         case Faulty(message):
             parts.observe(Crashed(f"record of {ask.request_id}", ValueError(message)))
         case _:
@@ -128,7 +147,7 @@ def _again(ask: Reservation, ended: Ended, parts: Parts) -> Refusal:
 
 
 def _refusal(
-    entry: Entry, request_id: str | None, reply_to: str | None, code: Code, message: str, *, parts: Parts
+    entry: Entry, request_id: str | None, reply_to: str | None, code: Code, message: str, *, parts: Parts, **data: Any
 ) -> Refusal:
     event = ""
     if request_id is not None:
@@ -139,6 +158,7 @@ def _refusal(
             code=code,
             message=message,
             at_ms=parts.broker.now_ms(),
+            **data,
         )
     return Refusal(entry, code, message, request_id, reply_to, state=REFUSED, event=event)
 

@@ -26,6 +26,7 @@ LAST_READ_SECONDS = 2.5
 """A read that has begun may bring entries until its block ends; broken off, they would be strays."""
 LAST_WORDS_SECONDS = 2.0
 """What is left after the grace, to hand back what had to be broken off."""
+SUSPECT_TAKES = 2
 STILL_SECONDS = 30.0
 """A take-up loop that has not moved for so long is stuck."""
 
@@ -37,6 +38,7 @@ class Worker:
         self._parts = parts
         self._held: dict[str, tuple[Allocation, asyncio.Task[None]]] = {}
         self._held_bytes = 0
+        self._suspects = asyncio.Lock()
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
         self._arrivals = count()
@@ -171,7 +173,12 @@ class Worker:
     async def _run(self, allocation: Allocation) -> None:
         hold, ended = allocation.hold, False
         try:
-            ended = await allocation.run()
+            if hold.takes > SUSPECT_TAKES:
+                # Whatever ended two workers is not to end the others' work as well: one of them at a time.
+                async with self._suspects:
+                    ended = await allocation.run()
+            else:
+                ended = await allocation.run()
         except asyncio.CancelledError:
             if not self._draining.is_set():
                 raise

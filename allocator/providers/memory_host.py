@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from allocator.contract.allocation import Port
-from allocator.contract.request import MARK, ttl_seconds
+from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK, ttl_seconds
 from allocator.providers.ports import named
 from allocator.providers.provider import (
     Conflict,
@@ -83,13 +83,16 @@ class MemoryHost:
             location=location,
             image=spec.image,
             mark=spec.labels.get(MARK),
+            request_id=spec.labels.get(REQUEST_MARK),
+            namespace=spec.labels.get(NAMESPACE_MARK),
             created_at_ms=int(now_seconds * 1000),
         )
         self.enter(session, spec, now_seconds)
         if spec.ttl is not None:
             heapq.heappush(self._ends, (now_seconds + ttl_seconds(spec.ttl), session_id))
         # A reply to a start tells neither label nor time; a look-up tells no catalog name.
-        told = replace(session, ports=named(session.ports, spec.port_names), mark=None, created_at_ms=None)
+        ports = named(session.ports, spec.port_names)
+        told = replace(session, ports=ports, mark=None, request_id=None, namespace=None, created_at_ms=None)
         return Created(told, 201)
 
     def enter(self, session: Session, spec: StartSpec, now_seconds: float) -> None:

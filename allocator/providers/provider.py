@@ -68,6 +68,9 @@ class Session:
     state: SessionState = SessionState.ALIVE
     mark: str | None = None
     """The deployment our mark names, where the provider kept it."""
+    request_id: str | None = None
+    """The request that our label names, and `namespace` the place of its record; None where there is no such label."""
+    namespace: str | None = None
     created_at_ms: int | None = None
 
 

@@ -1,24 +1,24 @@
 #!lua flags=allow-oom
 -- End requests: last state, announcement and clean-up in one step; a stale fence changes nothing.
--- KEYS:   leases, results, condemned, condemned notes, then for each item: record, allocation hash
--- ARGV:   prefix of reply streams, oldest results id kept, results lifetime ms, now ms, then for each item: request id, fence,
---         keep ms, session id or '', provider/session id or '', event, number of members to condemn, number of fields, then for each member:
+-- KEYS:   leases, results, condemned, condemned notes, dead letters, then for each item: record, allocation hash
+-- ARGV:   prefix of reply streams, oldest results id kept, results lifetime ms, now ms, oldest dead letter kept, then for each item: request id, fence,
+--         keep ms, session id or '', provider/session id or '', event, dead letter code or '', number of members to condemn, number of fields, then for each member:
 --         provider/session id, note; then field, value, ...
 -- REPLY:  for each: {'done'} | {'already', session id} | {'stale', state, session id} | {'condemned'}
 -- MEMORY: allowed when full
 -- SLOT:   reply streams are named by what the records hold, all of one hash tag
-local replies, a, now = {}, 5, tonumber(ARGV[4])
+local replies, a, now = {}, 6, tonumber(ARGV[4])
 
 -- a stream that senders name may be anything: that it is no stream must not undo the end
 local function announce(stream, id, state, event)
   return redis.pcall('XADD', stream, 'MINID', '~', ARGV[2], '*', 'request_id', id, 'state', state, 'event', event)
 end
 
-for item = 0, (#KEYS - 4) / 2 - 1 do
-  local record, hash = KEYS[5 + item * 2], KEYS[6 + item * 2]
+for item = 0, (#KEYS - 5) / 2 - 1 do
+  local record, hash = KEYS[6 + item * 2], KEYS[7 + item * 2]
   local id, fence, keep, session, member, event = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
-  local condemn_count, field_count = tonumber(ARGV[a + 6]), tonumber(ARGV[a + 7])
-  local condemn_at = a + 8
+  local letter, condemn_count, field_count = ARGV[a + 6], tonumber(ARGV[a + 7]), tonumber(ARGV[a + 8])
+  local condemn_at = a + 9
   local fields_at = condemn_at + condemn_count * 2
   a = fields_at + field_count
   local known = redis.pcall('HMGET', record, 'fence', 'final', 'session', 'reply_to')
@@ -41,7 +41,12 @@ for item = 0, (#KEYS - 4) / 2 - 1 do
     if type(cleared) == 'table' then redis.call('DEL', hash) end
     redis.call('HSET', hash, unpack(fields))
     redis.call('PEXPIRE', hash, keep)
-    redis.call('HDEL', record, 'body', 'clean')
+    if letter ~= '' then
+      local kept = redis.call('HMGET', record, 'body', 'stream', 'entry')
+      redis.call('XADD', KEYS[5], 'MINID', '~', ARGV[5], '*', 'code', letter, 'message', redis.call('HGET', hash, 'error_message') or '',
+        'request_id', id, 'stream', kept[2] or '', 'entry_id', kept[3], 'request', kept[1] or '')
+    end
+    redis.call('HDEL', record, 'body', 'stream', 'clean')
     redis.call('HSET', record, 'final', state, 'session', session, 'member', member)
     redis.call('PEXPIRE', record, keep)
     redis.call('ZREM', KEYS[1], id)

@@ -15,7 +15,8 @@ for index, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   if not known[1] or known[8] then
     redis.call('ZREM', KEYS[1], id)
   else
-    local fence, takes = ARGV[3] .. index, tonumber(known[6]) + 1
+    -- handed back clean, it has ended no worker
+    local fence, takes = ARGV[3] .. index, tonumber(known[6]) + (known[7] and 0 or 1)
     redis.call('HSET', record, 'fence', fence, 'takes', takes)
     redis.call('HDEL', record, 'clean')
     redis.call('ZADD', KEYS[1], now + tonumber(ARGV[5]), id)

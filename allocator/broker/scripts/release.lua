@@ -11,15 +11,21 @@ local known = redis.call('HMGET', KEYS[1], 'final', 'session', 'reply_to')
 if known[1] ~= 'allocated' or known[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'final', 'released')
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
-redis.call('HSET', KEYS[2], 'state', 'released', 'updated_at', ARGV[8])
+-- a hash that is none, or of which nothing is left, is made anew: the answer must be readable
+local words = {'state', 'released', 'final', '1', 'request_id', ARGV[3], 'updated_at', ARGV[8]}
+if type(redis.pcall('HSET', KEYS[2], unpack(words))) == 'table' then
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[2], unpack(words))
+end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
+
+-- a stream that senders name may be anything: that it is no stream must not cost the others their answer
 local function announce(stream)
-  redis.call('XADD', stream, 'MINID', '~', ARGV[5], '*', 'request_id', ARGV[3], 'state', 'released', 'event', ARGV[9])
+  return redis.pcall('XADD', stream, 'MINID', '~', ARGV[5], '*', 'request_id', ARGV[3], 'state', 'released', 'event', ARGV[9])
 end
 announce(KEYS[3])
 for name in string.gmatch(known[3] or '', '%S+') do
   local stream = ARGV[4] .. name
-  announce(stream)
-  redis.call('PEXPIRE', stream, ARGV[6])
+  if not announce(stream).err then redis.call('PEXPIRE', stream, ARGV[6]) end
 end
 return 1

@@ -3,9 +3,9 @@
 -- Whoever settles the entry of a new id owns it, so a worker that slept through its turn gets `lost`.
 -- KEYS:   leases, then for each item: request stream, record, allocation hash
 -- ARGV:   group, lease ms, then for each item: entry id, request id, fence, digest, body, timeout ms, priority,
---         context JSON or '', reply_to or ''
+--         context JSON or '', reply_to or '', '1' to decline a new id
 -- REPLY:  {now ms, one item each: {'reserved', deadline ms} | {'ended', owning entry, {hash}} | {'duplicate'} |
---         {'conflict'} | {'lost'} | {'fault', message}}; repeating with the same fence gives the same reply
+--         {'conflict'} | {'lost'} | {'declined'} | {'fault', message}}; repeating with the same fence gives the same reply
 -- MEMORY: refused when full, before anything is written
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -50,11 +50,12 @@ local function reserve(k, a)
     settle(stream, entry)
     return {'duplicate'}
   end
+  if ARGV[a + 9] ~= '' then return {'declined'} end
   if not settle(stream, entry) then return {'lost'} end
   local enqueued = tonumber(string.match(entry, '^(%d+)'))
   local deadline = enqueued + tonumber(ARGV[a + 5])
   redis.call('HSET', record, 'digest', digest, 'entry', entry, 'fence', fence, 'body', body,
-    'priority', priority, 'deadline', deadline, 'generation', 1, 'takes', 1)
+    'stream', stream, 'priority', priority, 'deadline', deadline, 'generation', 1, 'takes', 1)
   add_reply_to(record, reply_to)
   redis.call('DEL', hash)
   redis.call('HSET', hash, 'state', 'allocating', 'request_id', id, 'priority', priority,
@@ -66,7 +67,7 @@ end
 
 local replies = {now}
 for item = 0, (#KEYS - 1) / 3 - 1 do
-  local good, reply = pcall(reserve, 2 + item * 3, 3 + item * 9)
+  local good, reply = pcall(reserve, 2 + item * 3, 3 + item * 10)
   if not good then
     reply = {'fault', type(reply) == 'table' and reply.err or tostring(reply)}
   end

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from allocator.contract.allocation import Port
-from allocator.contract.request import MARK
+from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK
 from allocator.providers.ports import merged, port_key
 from allocator.providers.provider import Session, SessionState, StartSpec
 
@@ -171,6 +171,7 @@ def _session(described: _Described, without_status: SessionState) -> Session:
         state = without_status
     else:
         state = _STATES.get(status, SessionState.UNCLEAR) if isinstance(status, str) else SessionState.UNCLEAR
+    labels = _own_labels(described.labels)
     return Session(
         id=described.id,
         host=described.host or "",
@@ -178,7 +179,9 @@ def _session(described: _Described, without_status: SessionState) -> Session:
         location=described.location,
         image=described.image,
         state=state,
-        mark=_mark(described.labels),
+        mark=labels.get(MARK),
+        request_id=labels.get(REQUEST_MARK),
+        namespace=labels.get(NAMESPACE_MARK),
         created_at_ms=_milliseconds(described.created),
     )
 
@@ -197,16 +200,16 @@ def _port(protocol: str, container_port: int, host_port: int, port_names: Mappin
     return Port(port_names.get(key, key), protocol, container_port, host_port)
 
 
-def _mark(labels: object) -> str | None:
-    """Our mark among the session's own labels, which come as JSON inside the label `tags`."""
+def _own_labels(labels: object) -> dict[str, str]:
+    """The session's own labels, which come as JSON inside the label `tags`; those that are text."""
     tags = labels.get("tags") if isinstance(labels, dict) else None
     if isinstance(tags, str):
         try:
             tags = json.loads(tags)
         except (ValueError, RecursionError):
-            return None
-    mark = tags.get(MARK) if isinstance(tags, dict) else None
-    return mark if isinstance(mark, str) else None
+            return {}
+    found = tags if isinstance(tags, dict) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def _milliseconds(created: object) -> int | None:
