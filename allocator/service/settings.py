@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from allocator.contract.destination import Destination
+from allocator.redis_io.url import masked
 from allocator.service.settings_faults import absent, line, sentences, unknown
 from allocator.service.settings_model import ResolvedDestination, Settings
 from allocator.service.settings_sources import Sources, flatten, read_sources
@@ -161,20 +162,7 @@ def _not_served(settings: Settings, sources: Sources) -> Iterator[str]:
 def _leaves(settings: Settings, sources: Sources) -> Iterator[Leaf]:
     dumped = settings.model_dump(mode="json")
     for path, value in flatten(dumped):
-        shown = masked_url(settings.redis.url.get_secret_value()) if path == ("redis", "url") else value
+        shown = masked(settings.redis.url.get_secret_value()) if path == ("redis", "url") else value
         if path in SECRETS and value is not None:
             shown = MASK
         yield Leaf(".".join(path), shown, sources.given[path].source if path in sources.given else "default")
-
-
-def masked_url(url: str) -> str:
-    """A Redis URL without its user, its password, and the query, where a password may stand as well."""
-    if not url or url.startswith("embedded:"):
-        return url
-    scheme, _, rest = url.partition("://")
-    query = f"?{MASK}" if "?" in rest else ""
-    before, at, host = rest.rpartition("@")
-    if at and "?" in before:
-        # An `@` behind the question mark: nothing is sure to be the host.
-        return f"{scheme}://{MASK}"
-    return f"{scheme}://{MASK + '@' if at else ''}{host.partition('?')[0]}{query}"

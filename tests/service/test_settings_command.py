@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from allocator.cli.config import config
 from allocator.cli.options import ConfigOption, SetOption, load_or_exit
-from allocator.service.settings import SettingsError, load_settings, masked_url, trace_settings
+from allocator.service.settings import SettingsError, load_settings, trace_settings
 
 SECRET = "s3cr3t-Value"
 FULL = f"""
@@ -123,26 +123,6 @@ def test_no_fault_repeats_a_value(options: dict[str, str]) -> None:
     error = caught.value
     told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__context__) + str(error.__context__)
     assert SECRET not in told
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-        ("redis://:p@h:1/0", "redis://***@h:1/0"),
-        ("redis://p@h", "redis://***@h"),
-        ("redis://u:p@p/?p@h:1", "redis://***"),
-        ("rediss://u:p@w@h", "rediss://***@h"),
-        ("redis://h/0?password=p", "redis://h/0?***"),
-        ("redis://h/0?password=p@w", "redis://***"),
-        ("redis+sentinel://u:p@h1:1,h2:2/main", "redis+sentinel://***@h1:1,h2:2/main"),
-        ("unix:///run/redis.sock?password=p", "unix:///run/redis.sock?***"),
-        ("embedded:./data", "embedded:./data"),
-        ("", ""),
-    ],
-)
-def test_a_redis_url_is_shown_without_its_credential(url: str, shown: str) -> None:
-    assert masked_url(url) == shown
 
 
 def test_each_fault_is_one_line_on_stderr_and_the_exit_code_is_2() -> None:
