@@ -25,6 +25,9 @@ from allocator.contract.codes import Code
 from allocator.contract.request import Priority
 
 BATCH_MAX = 256
+NEVER_MS = -(2**53)
+DOUBT_MS = 24 * 3600 * 1000
+"""How long after a loss a request that comes in may be one whose session is in play already."""
 FIRST_STOP_MS = 1000
 """A create that was given up is looked for this much later: most of those that land late land soon."""
 
@@ -90,8 +93,9 @@ class Hold:
     uncertain: bool = False
     """A former owner may have called a provider under this generation's session id."""
     attempts: tuple[Attempt, ...] = ()
-    before_loss: bool = False
-    """Redis has lost something since the entry came in: a session may be in play that no record knows of."""
+    doubtful: bool = False
+    """Redis has lost something since the entry came in, or in the day before (the request may be one sent again): a
+    session may be in play that no record knows of."""
 
     @property
     def enqueued_at_ms(self) -> int:

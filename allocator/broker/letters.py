@@ -6,7 +6,7 @@ is as its sender wrote it: to be escaped before it reaches a terminal. The bytes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Opened:
     """A letter with its bytes."""
 
     letter: Letter
-    request: bytes
+    request: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

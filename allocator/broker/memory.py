@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import islice
 
 from allocator.broker.broker import (
+    DOUBT_MS,
     FIRST_STOP_MS,
     Already,
     BrokerFull,
@@ -172,7 +173,7 @@ class MemoryBroker:
             priority=entry.priority,
             deadline_ms=deadline_ms,
             raw=entry.raw or b"",
-            before_loss=entry.enqueued_at_ms <= self._store.loss_ms,
+            doubtful=entry.enqueued_at_ms < self._store.loss_ms + DOUBT_MS,
         )
 
     async def reclaim(self, count: int) -> list[Hold]:
@@ -202,7 +203,7 @@ class MemoryBroker:
                     takes=record.takes,
                     uncertain=uncertain,
                     attempts=decode_attempts(attempts) if attempts else (),
-                    before_loss=int(record.entry_id.partition("-")[0]) <= store.loss_ms,
+                    doubtful=int(record.entry_id.partition("-")[0]) < store.loss_ms + DOUBT_MS,
                 )
             )
         return holds

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from allocator.broker.aftermath import Order
-from allocator.broker.broker import Condemned, Entry
+from allocator.broker.broker import NEVER_MS, Condemned, Entry
+from allocator.broker.census import Orphan, Tally
 from allocator.contract.request import Priority
 
 
@@ -87,7 +88,7 @@ class MemoryStore:
         self.replies: dict[str, list[Announcement]] = {}
         self.dead_letters: list[DeadLetter] = []
         self.beat = 0
-        self.loss_ms = 0
+        self.loss_ms = NEVER_MS
         self._order_number = 0
         self._waiters: list[asyncio.Future[None]] = []
         self.forget()
@@ -105,6 +106,9 @@ class MemoryStore:
         self.orders_fresh: deque[Order] = deque()
         self.orders_pending: dict[str, tuple[Order, int]] = {}
         self.signals: list[str] = []
+        self.turn_until_ms = 0
+        self.stops: dict[tuple[str, str], int] = {}
+        self.orphans: dict[str, tuple[int, Tally, tuple[Orphan, ...]]] = {}
         self._hashes: dict[str, dict[str, str]] = {}
         self._hash_expires_at_ms: dict[str, int] = {}
         self.wake()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from allocator.broker.broker import (
+    DOUBT_MS,
     Already,
     CommitReply,
     Condemned,
@@ -69,7 +70,7 @@ def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any], *, loss_ms
                 priority=entry.priority,
                 deadline_ms=int(reply[1]),
                 raw=entry.raw or b"",
-                before_loss=entry.enqueued_at_ms <= loss_ms,
+                doubtful=entry.enqueued_at_ms < loss_ms + DOUBT_MS,
             )
         case b"ended":
             pairs = [word.decode() for word in reply[2]]
@@ -100,7 +101,7 @@ def reclaimed(reply: Sequence[bytes], *, loss_ms: int) -> Hold:
         takes=int(takes),
         uncertain=not clean,
         attempts=decode_attempts(attempts.decode()) if attempts else (),
-        before_loss=int(entry_id.partition(b"-")[0]) <= loss_ms,
+        doubtful=int(entry_id.partition(b"-")[0]) < loss_ms + DOUBT_MS,
     )
 
 

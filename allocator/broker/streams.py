@@ -14,6 +14,7 @@ from allocator.broker import packing
 from allocator.broker.broker import (
     BATCH_MAX,
     FIRST_STOP_MS,
+    NEVER_MS,
     CommitReply,
     Condemned,
     Depth,
@@ -88,7 +89,7 @@ class StreamsBroker:
         self._fences = Fences(fence)
         self._offset_ms = 0
         self._beat: int | None = None
-        self._loss_ms = 0
+        self._loss_ms = NEVER_MS
         self._commits = Batcher(self._commit_batch, items_max=BATCH_MAX)
         self._notes = Batcher(self._note_batch, items_max=BATCH_MAX)
 
@@ -116,7 +117,8 @@ class StreamsBroker:
     async def look_back(self) -> None:
         """See `Broker.look_back`."""
         beat = "" if self._beat is None else self._beat
-        now_ms, self._loss_ms, self._beat = await self._run("history", [self._keys.history], [beat])
+        now_ms, loss_ms, self._beat = await self._run("history", [self._keys.history], [beat])
+        self._loss_ms = loss_ms or NEVER_MS
         self._saw_time(now_ms)
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from allocator.broker import packing
 from allocator.broker.aftermath import Order, Over
-from allocator.broker.broker import Condemned, Hold
+from allocator.broker.broker import NEVER_MS, Condemned, Hold
 from allocator.broker.steps import BLOCK_MS, Steps
 from allocator.contract.keys import GROUP, Keys
 from allocator.redis_io.errors import CommandFault, RedisFault
@@ -82,7 +82,7 @@ class StreamsAftermath:
         reply = await self._run("seize", keys, args)
         match reply[0]:
             case b"seized":
-                return packing.reclaimed(reply[1:], loss_ms=0)
+                return packing.reclaimed(reply[1:], loss_ms=NEVER_MS)
             case b"ended":
                 provider, _, session_id = reply[2].decode().partition("/")
                 session = (provider, session_id) if session_id else None

@@ -1,4 +1,4 @@
-"""What the commands that ask Redis have in common: an exit code for each way to end, and texts that do a terminal no harm.
+"""What the commands that ask Redis have in common: an exit code for each way to end, texts that do a terminal no harm.
 
 In: a question, settings. Out: the exit code that the answer gives, 1 for an answer that never came or cannot be read,
 2 for usage or settings, 3 for a Redis that cannot be reached. Promises: one line on stderr for what went wrong; no

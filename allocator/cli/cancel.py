@@ -7,7 +7,6 @@ an order that is with Redis is carried out even when this command has ended.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -54,6 +54,10 @@ def demo(
     matches: Annotated[int, typer.Option(min=1, max=100_000, help="How many matches.")] = 500,
     rate: Annotated[float, typer.Option(min=0.1, max=1000, help="How many come in a second.")] = 50,
     *,
+    chaos: Annotated[
+        bool,
+        typer.Option("--chaos", help="Kill a worker with -9 every second, beside a naive loop under the same kills."),
+    ] = False,
     keep_running: Annotated[bool, typer.Option("--keep-running", help="Stay up afterwards, until Ctrl-C.")] = False,
 ) -> None:
     """Show the whole service on this machine: matches go in, addresses come out, a full region is passed over."""
@@ -61,6 +65,10 @@ def demo(
 
     async def main() -> int:
         with tempfile.TemporaryDirectory(prefix="allocator-demo-") as directory:
+            if chaos:
+                from allocator.cli.chaos import show_chaos
+
+                return await show_chaos(Path(directory), matches, rate)
             return await _show(Path(directory), matches, rate, keep_running=keep_running)
 
     raise typer.Exit(run_loop(main()))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from allocator import __version__
-from allocator.cli import cancel, config, dead_letters, demo, dev, doctor, matches, simulate, trial, worker
+from allocator.cli import cancel, config, dead_letters, demo, dev, doctor, matches, orphans, simulate, trial, worker
 
 app = typer.Typer(
     help="The placement broker between any matchmaker and any game-server host.",
@@ -39,6 +39,7 @@ app.command("submit")(matches.submit)
 app.command("get")(matches.get)
 app.command("wait")(matches.wait)
 app.command("cancel")(cancel.cancel)
+app.command("orphans")(orphans.orphans)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(simulate.app, name="simulate")
 app.command("doctor")(doctor.doctor)

@@ -32,12 +32,19 @@ class StageError(Exception):
 class Stage:
     """What runs, until closed."""
 
-    def __init__(self, directory: Path, *, settings: str, regions: Sequence[str], workers: int) -> None:
-        """`settings` is TOML with `{redis}` and `{gameye}` in the place of URLs; `regions` as `simulate` takes them."""
+    def __init__(
+        self, directory: Path, *, settings: str, regions: Sequence[str], workers: int, faults: Sequence[str] = ()
+    ) -> None:
+        """`settings` is TOML with `{redis}` and `{gameye}` in the place of URLs.
+
+        `regions` and `faults` are as `simulate` takes them.
+        """
         self.directory = directory
         self._settings = settings
         self._regions = regions
-        self._workers = workers
+        self._faults = faults
+        self._wanted_workers = workers
+        self._workers: list[asyncio.subprocess.Process] = []
         self._server: EmbeddedServer | None = None
         self._processes: list[asyncio.subprocess.Process] = []
         self.redis_url = ""
@@ -48,16 +55,30 @@ class Stage:
         """Start everything; a port of 0 or None takes a free one. Raises StageError, EmbeddedUnavailable."""
         self._server = await EmbeddedServer.acquire(self.directory / "redis", port=redis_port)
         self.redis_url = self._server.url
-        regions = [word for region in self._regions for word in ("--region", region)]
-        simulator = await self._start("simulator", "simulate", "gameye", "--json", "--port", str(gameye_port), *regions)
-        self.gameye_url = json.loads(await self._first_line(simulator, "simulator"))["url"]
+        self.gameye_url = await self.simulator("simulator", port=gameye_port)
         config = self.directory / "allocator.toml"
         config.write_text(self._settings.format(redis=self.redis_url, gameye=self.gameye_url), encoding="utf-8")
-        for number in range(self._workers):
+        for number in range(self._wanted_workers):
             port = admin_port + number if admin_port else 0
-            options = ("--config", str(config), "--set", f"admin.port={port}", "--print-address")
-            worker = await self._start(f"worker-{number + 1}", "worker", *options)
+            worker = await self._start_worker(number, port)
+            self._workers.append(worker)
             self.admin_urls.append((await self._first_line(worker, f"worker-{number + 1}")).strip())
+
+    async def simulator(self, name: str, *, port: int = 0) -> str:
+        """Start a simulated Gameye with the regions and faults of this stage; its URL."""
+        options = [word for region in self._regions for word in ("--region", region)]
+        options += [word for fault in self._faults for word in ("--fault", fault)]
+        process = await self.start(name, "allocator", "simulate", "gameye", "--json", "--port", str(port), *options)
+        url: str = json.loads(await self._first_line(process, name))["url"]
+        return url
+
+    async def kill_worker(self, number: int) -> None:
+        """End one worker with SIGKILL, and start another in its place."""
+        worker = self._workers[number]
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
+        await worker.wait()
+        self._workers[number] = await self._start_worker(number, 0)
 
     async def close(self) -> None:
         """End everything, the workers first, so that they can finish what they are at."""
@@ -82,11 +103,16 @@ class Stage:
     ) -> None:
         await asyncio.shield(self.close())
 
-    async def _start(self, name: str, *command: str) -> asyncio.subprocess.Process:
+    async def _start_worker(self, number: int, port: int) -> asyncio.subprocess.Process:
+        options = ("--config", str(self.directory / "allocator.toml"), "--set", f"admin.port={port}", "--print-address")
+        return await self.start(f"worker-{number + 1}", "allocator", "worker", *options)
+
+    async def start(self, name: str, module: str, *words: str) -> asyncio.subprocess.Process:
+        """Start a module of this package as a process that logs under this name."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ALLOCATOR_")}
         with (self.directory / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "allocator", *command),
+                *(sys.executable, "-m", module, *words),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -4,7 +4,7 @@
         allocation = await client.allocate({"id": "m-1", "image": "my-game", "regions": ["europe", "us-east"]})
         print(allocation.state, allocation.endpoint)
 
-    client     submit, get, wait, allocate, over one connection
+    client     submit, get, wait, allocate, cancel, over one connection
     outbox     a request checked, then sent: what one turn of the loop submits goes out in one round trip
     listener   one reader of the results stream for all that wait
     waiter     one wait: what answers it, and what does not

@@ -142,8 +142,12 @@ class Allocation:
         data: dict[str, Any] = {}
         for name in _NAMES:
             value = getattr(self, name)
-            if value is not None and value != () and value is not False:
+            if value is not None and value != ():
                 data[name] = value
+        if not self.final:
+            del data["final"]
+        if self.attempts:
+            data["attempts"] = _kept(self.attempts)
         return data
 
 
@@ -162,9 +166,13 @@ def compact(value: Any) -> str:
 
 def encode_attempts(attempts: tuple[Attempt, ...]) -> str:
     """The JSON list of the hash, oldest first: the first and the latest where there are over 64."""
-    if len(attempts) > ATTEMPTS_MAX:
-        attempts = attempts[:1] + attempts[-(ATTEMPTS_MAX - 1) :]
-    return compact(attempts)
+    return compact(_kept(attempts))
+
+
+def _kept(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    if len(attempts) <= ATTEMPTS_MAX:
+        return attempts
+    return attempts[:1] + attempts[-(ATTEMPTS_MAX - 1) :]
 
 
 def decode_attempts(text: str) -> tuple[Attempt, ...]:

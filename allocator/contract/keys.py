@@ -84,7 +84,7 @@ class Keys:
 
     @property
     def reconciler(self) -> str:
-        """Which worker holds the sessions at the providers against what is kept here, for as long as it has a lifetime."""
+        """Whose turn it is to hold the sessions at the providers against the records; its lifetime is the turn."""
         return f"{self.prefix}:internal:reconciler"
 
     def orphans(self, provider: str) -> str:
@@ -109,7 +109,6 @@ class Keys:
                 *(self.requests(priority) for priority in Priority),
                 self.cancellations,
                 self.results,
-                self.dead_letters,
                 self.meta,
                 self.leases,
                 self.condemned,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,7 +29,7 @@ NAMESPACE_MARK = "allocator_namespace"
 _OUR_LABELS = (MARK, REQUEST_MARK, NAMESPACE_MARK)
 
 _ID = r"^[A-Za-z0-9._:-]+$"
-_TTL = re.compile(r"^(?:(\d{1,6})h)?(?:(\d{1,6})m)?$")
+_TTL = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?")
 _TRACEPARENT = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ID)]
@@ -141,7 +142,7 @@ class InvalidRequest:
 
 def ttl_seconds(text: str) -> int:
     """Seconds of `2h`, `90m` or `2h30m`; ValueError says what is allowed."""
-    match = _TTL.match(text)
+    match = _TTL.fullmatch(text)
     hours, minutes = (int(part or 0) for part in match.groups()) if match else (0, 0)
     seconds = hours * 3600 + minutes * 60
     if not 0 < seconds <= TTL_HOURS_MAX * 3600:
@@ -180,6 +181,8 @@ def decode_request(raw: bytes) -> Decoded | InvalidRequest:
 
 def _number(text: str) -> float | int:
     value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:32]} is too large a number")
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 

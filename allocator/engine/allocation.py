@@ -24,15 +24,19 @@ from allocator.contract.request import AllocationRequest
 from allocator.engine.attempt import Call
 from allocator.engine.course import SHORTEST_CALL_SECONDS, Course
 from allocator.engine.ending import Bad, End, Placed, adopt, ending
+from allocator.engine.lane import Lane
 from allocator.engine.observer import FellBack, Finished, LeaseLost
 from allocator.engine.parts import Parts
 from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
 from allocator.engine.ticket import Permit, Ticket
 from allocator.gate.gate import Cause
 from allocator.placement.plan import Candidate, Plan, deadline_code, plan
+from allocator.providers.provider import Session
 
 ROUND_PAUSE_FIRST_SECONDS = 0.2
 ROUND_PAUSE_LAST_SECONDS = 5.0
+NOTE_SECONDS = 0.3
+"""Who waits so long after a push-back says so in its hash."""
 POISON_TAKES_MAX = 6
 """The first take, and one for each worker that processing the request may end: the contract allows five."""
 RETRY_AFTER_MS = 2000
@@ -59,9 +63,12 @@ class Allocation:
         self.hold = hold
         self.waiting = False
         """Whether it may be broken off without harm: it waits for a permit or rests between rounds."""
+        self.committing = False
+        """Whether its end is on its way: a lease that is lost from here on was most likely let go by ourselves."""
         self.draining = False
         self._parts = parts
         self._arrival = arrival
+        self._noting: asyncio.Task[None] | None = None
         self._course = Course.begin(hold, request, parts, lease_until=lease_until)
 
     @property
@@ -96,13 +103,12 @@ class Allocation:
 
     async def _place(self) -> End:
         course, parts = self._course, self._parts
-        patient = self.hold.before_loss
+        patient = self.hold.doubtful
         try:
             if course.suspects:
                 found = await resolve(course, parts, "taken over from another worker", patient=patient)
                 if found is not None:
-                    return adopt(*found, course, self._plan().candidates)
-                patient = False
+                    return self._adopt(*found, self._plan())
             if self.hold.takes > POISON_TAKES_MAX:
                 ended = self.hold.takes - 1
                 message = f"processing it has ended {ended} workers; see `allocator dead-letters`"
@@ -115,11 +121,12 @@ class Allocation:
                     raise HandBack
                 self.waiting = True
                 await self._pause(route)
-                permit = await self._permit(route)
+                lanes = [parts.lanes.of(each.destination) for each in route.candidates]
+                permit = await self._permit(route, lanes)
                 self.waiting = False
                 if permit is None:
                     return await self._last_look(route) if patient else self._expired(route)
-                candidate = next(each for each in route.candidates if parts.lanes.of(each.destination) is permit.lane)
+                candidate = route.candidates[lanes.index(permit.lane)]
                 self._tell_fallback(candidate)
                 end = await Call(course, candidate, permit, route, parts).make()
                 if end is not None:
@@ -131,7 +138,15 @@ class Allocation:
         """Before a request ends from whose time Redis has lost something: what is alive under its id may be in play."""
         self._course.suspects.update(self._parts.providers)
         found = await resolve(self._course, self._parts, "before its end, after a loss of Redis", patient=True)
-        return self._expired(route) if found is None else adopt(*found, self._course, route.candidates)
+        return self._expired(route) if found is None else self._adopt(*found, route)
+
+    def _adopt(self, provider: str, session: Session, route: Plan) -> End:
+        """Take what a call that nobody here made has left; it counts as an attempt that took no time."""
+        end = adopt(provider, session, self._course, route.candidates)
+        if isinstance(end, Placed):
+            at_ms = self._parts.broker.now_ms()
+            self._course.record(end.candidate, Outcome.ADOPTED, status=None, at_ms=at_ms, seconds=0, waited_seconds=0)
+        return end
 
     def _plan(self) -> Plan:
         course, parts = self._course, self._parts
@@ -148,29 +163,32 @@ class Allocation:
             await asyncio.sleep(pause)
             self._course.gate_seconds += pause
 
-    async def _permit(self, route: Plan) -> Permit | None:
+    async def _permit(self, route: Plan, lanes: list[Lane]) -> Permit | None:
         """Wait for the first destination that may be called while there is time for the call."""
         course, parts = self._course, self._parts
-        lanes = [parts.lanes.of(each.destination) for each in route.candidates]
-        if course.attempts and all(lane.cause for lane in lanes):
-            await self._note(route)
         seconds = course.remaining_seconds(parts) - SHORTEST_CALL_SECONDS
         if seconds <= 0:
             return None
         rank = (self.hold.deadline_ms, self._arrival)
-        since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        noting = loop.call_later(NOTE_SECONDS, self._begin_note, route) if course.attempts else None
         try:
             return await Ticket(self.hold.priority, rank, lanes, parts.policy.max_gate_wait_seconds).wait(seconds)
         finally:
-            course.gate_seconds += asyncio.get_running_loop().time() - since
+            course.gate_seconds += loop.time() - since
+            if noting is not None:
+                noting.cancel()
+
+    def _begin_note(self, route: Plan) -> None:
+        self._noting = asyncio.get_running_loop().create_task(self._note(route))
 
     async def _note(self, route: Plan) -> None:
         """Say to who reads the hash why the request waits; not worth waiting for a broker that is away."""
         course, parts = self._course, self._parts
         try:
             code = self._code(route)
-            if not await parts.broker.note(self.hold, tuple(course.attempts), code, course.message):
-                raise LetGo
+            await parts.broker.note(self.hold, tuple(course.attempts), code, course.message)
         except BrokerUnavailable as trouble:
             parts.insist.away("note", trouble)
 
@@ -221,15 +239,20 @@ class Allocation:
     async def _commit(self, end: End) -> bool:
         """Record the end; False where the session it hands over has been condemned."""
         course, parts = self._course, self._parts
-        condemn = () if isinstance(end, Placed) else course.condemned(parts, f"ended {end.state.value}")
+        # What was found under our id and runs another image is an earlier request's, and may be in play.
+        condemn: tuple[Condemned, ...] = ()
+        if isinstance(end, Bad) and end.code is not Code.ID_CONFLICT:
+            condemn = course.condemned(parts, f"ended {end.state.value}")
         now_ms = parts.broker.now_ms()
         last = ending(end, course, parts.policy, now_ms=now_ms, condemn=condemn)
+        self.committing = True
         since = asyncio.get_running_loop().time()
         match await parts.insist("commit", lambda: parts.broker.commit(last)):
             case Stale():
                 await self._leave_nothing(end)
                 raise LetGo
             case IsCondemned():
+                self.committing = False
                 return False
             case Done() | Already():
                 pass

@@ -78,7 +78,6 @@ class Call:
                 course.passed_over[self._candidate.destination] = message
             case CredentialRefused(status, message):
                 self._record(Outcome.UNAVAILABLE, status, message)
-                course.unauthorized = message
                 await self._shut(Cause.CREDENTIAL, CREDENTIAL_PROBE_SECONDS, message)
             case Unreachable(message):
                 self._failed()
@@ -103,6 +102,8 @@ class Call:
             if not ours:
                 raise LetGo
             course.lease_until = now + parts.policy.lease_seconds
+        if course.remaining_seconds(parts) <= 0:
+            raise DeadlineCame
 
     async def _start(self) -> StartOutcome:
         course, parts, destination = self._course, self._parts, self._candidate.destination
@@ -120,6 +121,7 @@ class Call:
             self._permit.lane.finish(served=isinstance(outcome, Created | Conflict | Rejected | NotFound))
         self._seconds = asyncio.get_running_loop().time() - since
         course.provider_seconds += self._seconds
+        course.unauthorized = outcome.message if isinstance(outcome, CredentialRefused) else ""
         return outcome
 
     async def _look_up(self, status: int | None, message: str) -> End | None:
@@ -164,6 +166,7 @@ class Call:
     async def _shut(self, cause: Cause, retry_after_seconds: float | None, message: str) -> None:
         """Shut the lane at once, and the limit for the whole fleet; of many calls that come back, one tells it."""
         lane, parts = self._permit.lane, self._parts
+        retry_after_seconds = retry_after_seconds or None  # "at once" is no rest
         if lane.cause is not None and not self._permit.probe and retry_after_seconds is None:
             return
         limit = lane.limits[-1] if cause is Cause.CREDENTIAL else lane.limits[0]
@@ -179,9 +182,10 @@ class Call:
         """A probe that was answered opens its limits for the fleet."""
         if not self._permit.probe:
             return
-        self._permit.lane.reopen()
         try:
             await self._parts.gate.open(self._permit.lane.limits)
         except GateUnavailable:
             return
+        finally:
+            self._permit.lane.reopen()
         self._parts.observe(GateOpened(self._candidate.destination))

@@ -38,6 +38,7 @@ class Course:
     region: str = ""
     gate_seconds: float = 0.0
     provider_seconds: float = 0.0
+    _session_id: tuple[int, str] = (0, "")
 
     @classmethod
     def begin(cls, hold: Hold, request: AllocationRequest, parts: Parts, *, lease_until: float) -> Course:
@@ -55,7 +56,11 @@ class Course:
 
     def session_id(self, parts: Parts) -> str:
         """The id that a session of this generation bears."""
-        return session_id(parts.policy.deployment, self.request.id, self.generation)
+        generation, name = self._session_id
+        if generation != self.generation:
+            name = session_id(parts.policy.deployment, self.request.id, self.generation)
+            self._session_id = (self.generation, name)
+        return name
 
     def condemned(self, parts: Parts, reason: str) -> tuple[Condemned, ...]:
         """What must not live on if this generation is left behind now."""

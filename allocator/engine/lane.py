@@ -23,8 +23,8 @@ from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
 FIRST_WINDOW = 32
-LATE_SECONDS = 0.025
-"""A permit used later than this would crowd the next ones: at 60 a second it adds 1.5 to a rolling second's count."""
+LATE_SECONDS = 0.04
+"""A permit used later than this would crowd the next ones: at 60 a second it adds 2.4 to a rolling second's count."""
 ROOM_SECONDS = 2.0
 """How much of its rate a lane lets wait before it sends the next ones on."""
 RECHECK_SECONDS = 0.5

@@ -6,7 +6,7 @@ not raise. Seconds are floats; nothing here holds `env`, `args` or a credential.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from allocator.broker.broker import Survey
@@ -124,6 +124,19 @@ class LeftAlone:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What the last pass over the providers' sessions counted; told by every worker, `passed` by the one that made it.
+
+    `orphans` by kind; `failures` says by provider why its sessions could not be listed: its counts stay as they were.
+    """
+
+    orphans: Mapping[str, int]
+    condemned_alive: int
+    failures: Mapping[str, str]
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerTrouble:
     """The broker could not be asked; told once per fault, not per repeat. `step` is what was tried."""
 
@@ -166,6 +179,7 @@ Event = (
     | GateOpened
     | SessionStopped
     | LeftAlone
+    | Reconciled
     | BrokerTrouble
     | BrokerBack
     | Crashed

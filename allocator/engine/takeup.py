@@ -7,8 +7,7 @@ nothing; a request is reserved before it is anyone's concern; who sent what cann
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from allocator.broker.broker import (
@@ -32,16 +31,11 @@ from allocator.engine.parts import Parts
 REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A request that is ours."""
-
-    hold: Hold
-    request: AllocationRequest
+Begin = Callable[[Hold, AllocationRequest], None]
 
 
-async def take_up(entries: Sequence[Entry], parts: Parts) -> list[Taken]:
-    """Reserve the good ones in one step, answer the others beside it; insists while the broker is away."""
+async def take_up(entries: Sequence[Entry], parts: Parts, begin: Begin) -> None:
+    """Reserve the good ones in one step and begin them, then answer the others; insists while the broker is away."""
     refusals: list[Refusal] = []
     asks: list[Reservation] = []
     good: list[Decoded] = []
@@ -53,16 +47,14 @@ async def take_up(entries: Sequence[Entry], parts: Parts) -> list[Taken]:
             good.append(decoded)
             asks.append(_ask(entry, decoded, parts))
     replies = await parts.insist("reserve", lambda: parts.broker.reserve(asks)) if asks else []
-    taken: list[Taken] = []
     for ask, decoded, reply in zip(asks, good, replies, strict=True):
         if isinstance(reply, Hold):
             queued_ms = parts.broker.now_ms() - reply.enqueued_at_ms
             parts.observe(Received(reply.priority, max(0, queued_ms) / 1000))
-            taken.append(Taken(reply, decoded.request))
+            begin(reply, decoded.request)
         elif (refusal := _answered(ask, reply, parts)) is not None:
             refusals.append(refusal)
     await asyncio.gather(*(_refuse(refusal, parts) for refusal in refusals))
-    return taken
 
 
 def read(entry: Entry) -> Decoded | InvalidRequest:
@@ -91,9 +83,14 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
 
 def wait_seconds(request: AllocationRequest, parts: Parts) -> float:
     """How long a request would wait at the least: behind those who wait here, in the lane that is quickest."""
-    regions = request.regions or parts.policy.default_regions
-    lanes = [parts.lanes.of(destination) for region in regions for destination in parts.atlas(region)]
-    return min((lane.wait_seconds for lane in lanes), default=0.0)
+    shortest: float | None = None
+    for region in request.regions or parts.policy.default_regions:
+        for destination in parts.atlas(region):
+            seconds = parts.lanes.of(destination).wait_seconds
+            if seconds == 0:
+                return 0.0
+            shortest = seconds if shortest is None else min(shortest, seconds)
+    return shortest or 0.0
 
 
 def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | None:

@@ -7,7 +7,8 @@ backlog allows; what is held is renewed while this process lives; a loop that me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from itertools import count
 
 from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
@@ -16,6 +17,7 @@ from allocator.engine.allocation import Allocation
 from allocator.engine.canceller import carry_out
 from allocator.engine.observer import Crashed, LeaseLost, Surveyed, TakenOver
 from allocator.engine.parts import Parts
+from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
 from allocator.engine.stopper import stop_condemned
 from allocator.engine.takeup import take_up
 
@@ -26,6 +28,8 @@ LAST_READ_SECONDS = 2.5
 """A read that has begun may bring entries until its block ends; broken off, they would be strays."""
 LAST_WORDS_SECONDS = 2.0
 """What is left after the grace, to hand back what had to be broken off."""
+CANCEL_AGAIN_SECONDS = 0.5
+BEGUN_MAX = 16 * BATCH_MAX
 SUSPECT_TAKES = 2
 STILL_SECONDS = 30.0
 """A take-up loop that has not moved for so long is stuck."""
@@ -34,10 +38,14 @@ STILL_SECONDS = 30.0
 class Worker:
     """The loops of one process over what it holds."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, reconciler: Reconciler | None = None) -> None:
+        """Without a `reconciler` nobody here counts orphans."""
         self._parts = parts
+        self._reconciler = reconciler
         self._held: dict[str, tuple[Allocation, asyncio.Task[None]]] = {}
         self._held_bytes = 0
+        self._begun: dict[str, None] = {}
+        """Fences that were begun: one entry that came two ways (read, and as a stray) is one request."""
         self._suspects = asyncio.Lock()
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
@@ -77,6 +85,8 @@ class Worker:
             self._always("cancel", self._orders),
             self._always("cancel", self._let_go),
         ]
+        if self._reconciler is not None:
+            beside.append(self._every(RECONCILE_SECONDS, "reconcile", self._reconciler.look))
         self._loops = [loop.create_task(each) for each in beside]
         taking = loop.create_task(self._take_loop())
         try:
@@ -85,9 +95,7 @@ class Worker:
             taking.cancel()
             await self._leave()
         finally:
-            for each in self._loops:
-                each.cancel()
-            await asyncio.gather(*self._loops, return_exceptions=True)
+            await _ended(self._loops)
 
     def drain(self) -> None:
         """Take nothing more; `run` ends once what is held has ended or was handed back."""
@@ -139,8 +147,8 @@ class Worker:
 
     async def _take_up(self, entries: Sequence[Entry], since: float) -> None:
         for start in range(0, len(entries), BATCH_MAX):
-            for taken in await take_up(entries[start : start + BATCH_MAX], self._parts):
-                self._begin(taken.hold, taken.request, since)
+            batch = entries[start : start + BATCH_MAX]
+            await take_up(batch, self._parts, lambda hold, request: self._begin(hold, request, since))
 
     async def _take_over(self) -> None:
         """Adopt what others let lapse: entries that were read and never reserved, requests whose lease ended."""
@@ -160,9 +168,12 @@ class Worker:
                     self._begin(hold, decoded.request, since)
 
     def _begin(self, hold: Hold, request: AllocationRequest, since: float) -> None:
+        if hold.fence in self._begun:
+            return
+        self._begun[hold.fence] = None
+        if len(self._begun) > BEGUN_MAX:
+            del self._begun[next(iter(self._begun))]
         if (old := self._held.get(hold.request_id)) is not None:
-            if old[0].hold.fence == hold.fence:
-                return
             old[1].cancel()
         lease_until = since + self._parts.policy.lease_seconds
         allocation = Allocation(hold, request, self._parts, arrival=next(self._arrivals), lease_until=lease_until)
@@ -175,7 +186,7 @@ class Worker:
         try:
             if hold.takes > SUSPECT_TAKES:
                 # Whatever ended two workers is not to end the others' work as well: one of them at a time.
-                async with self._suspects:
+                async with self._alone(hold):
                     ended = await allocation.run()
             else:
                 ended = await allocation.run()
@@ -186,12 +197,29 @@ class Worker:
             self._parts.observe(Crashed(f"request {hold.request_id}", error))
             ended = True
         finally:
-            if not ended and self._draining.is_set():
-                await self._parts.insist("hand_back", lambda: self._parts.broker.hand_back([(hold, allocation.clean)]))
-            self._held_bytes -= len(hold.raw)
-            if (now := self._held.get(hold.request_id)) is not None and now[0] is allocation:
-                del self._held[hold.request_id]
-            self._room.set()
+            try:
+                if not ended and self._draining.is_set():
+                    back = [(hold, allocation.clean)]
+                    await self._parts.insist("hand_back", lambda: self._parts.broker.hand_back(back))
+            finally:
+                self._held_bytes -= len(hold.raw)
+                if (now := self._held.get(hold.request_id)) is not None and now[0] is allocation:
+                    del self._held[hold.request_id]
+                self._room.set()
+
+    @asynccontextmanager
+    async def _alone(self, hold: Hold) -> AsyncIterator[None]:
+        """Wait until no other suspect is at it, at most until the deadline: then nothing is called any more."""
+        left_seconds = (hold.deadline_ms - self._parts.broker.now_ms()) / 1000
+        try:
+            await asyncio.wait_for(self._suspects.acquire(), max(0.0, left_seconds))
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._suspects.release()
 
     async def _renew(self) -> None:
         since = asyncio.get_running_loop().time()
@@ -200,7 +228,7 @@ class Worker:
         for (allocation, task), ours in zip(held, kept, strict=True):
             if ours:
                 allocation.renewed(since + self._parts.policy.lease_seconds)
-            elif self._held.get(allocation.hold.request_id) == (allocation, task):
+            elif not allocation.committing and self._held.get(allocation.hold.request_id) == (allocation, task):
                 task.cancel()
                 self._parts.observe(LeaseLost(allocation.hold.request_id))
 
@@ -275,12 +303,21 @@ class Worker:
 
 
 def _order(turn: int) -> tuple[Priority, ...]:
-    """Best first, but in every tenth read a lower priority, the two lower ones by turns."""
-    if turn % (2 * LOWER_SHARE) == 0:
-        return (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    """Best first, but in every tenth read the low one, and between these the normal one."""
     if turn % LOWER_SHARE == 0:
-        return (Priority.NORMAL, Priority.LOW, Priority.HIGH)
+        return (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    if turn % LOWER_SHARE == LOWER_SHARE // 2:
+        return (Priority.NORMAL, Priority.HIGH, Priority.LOW)
     return (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: a library may swallow a cancellation."""
+    pending: Collection[asyncio.Task[None]] = tasks
+    while pending:
+        for each in pending:
+            each.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _within(seconds: float, waiting: Awaitable[object]) -> None:

@@ -14,6 +14,7 @@ No connection is opened before the first command, so that a server that is away 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
@@ -100,10 +101,15 @@ class RedisConnection:
         await self.aclose()
 
     async def _roundtrip(self, pool: BlockingConnectionPool, commands: Sequence[Sequence[Word]]) -> list[Any]:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
         try:
             async with _borrowed(pool) as connection:
                 # hiredis packs in C what redis-py joins in Python: a tenth of a worker's time under load.
                 await connection.send_packed_command([_packed(command) for command in commands])
+                if task is not None and task.cancelling() > cancelled:
+                    # On Python 3.11 `wait_for`, which redis-py sends with, can swallow a cancellation.
+                    raise asyncio.CancelledError
                 return [await self._reply(connection) for _ in commands]
         except (RedisError, OSError) as error:
             raise translate(error, self.url) from error

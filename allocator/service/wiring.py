@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from allocator import __version__
 from allocator.broker.streams import StreamsBroker
 from allocator.broker.streams_aftermath import StreamsAftermath
+from allocator.broker.streams_census import StreamsCensus
 from allocator.contract.allocation import State
 from allocator.contract.destination import Destination
 from allocator.contract.keys import Keys
@@ -27,6 +28,7 @@ from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
 from allocator.engine.observer import Event, Observer
 from allocator.engine.parts import Parts, Policy
+from allocator.engine.reconciler import Reconciler
 from allocator.engine.worker import Worker
 from allocator.gate.fleet import FleetGate
 from allocator.gate.gate import Limit
@@ -97,7 +99,7 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
         observe=observe,
         chance=chance,
     )
-    broker, aftermath = _broker(settings, connection)
+    broker, aftermath, census = build_broker(settings, connection)
     parts = Parts(
         broker=broker,
         aftermath=aftermath,
@@ -110,7 +112,7 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
         insist=Insistence(observe, chance),
         chance=chance,
     )
-    worker = Worker(parts)
+    worker = Worker(parts, Reconciler(parts, census))
     places = [place for places in settings.resolved.values() for place in places]
     metrics.expect([place.destination for place in places], list(settings.resolved))
     metrics.set_rates({place.destination: place.rate for place in places})
@@ -152,7 +154,10 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _broker(settings: Settings, connection: RedisConnection) -> tuple[StreamsBroker, StreamsAftermath]:
+def build_broker(
+    settings: Settings, connection: RedisConnection
+) -> tuple[StreamsBroker, StreamsAftermath, StreamsCensus]:
+    """The three ports to the records of one namespace; nothing is asked of Redis yet."""
     nonce, numbers = secrets.token_hex(8), count()
     keys, worker = Keys(settings.namespace), worker_name()
     lease_ms = round(settings.worker.lease_seconds * 1000)
@@ -181,7 +186,7 @@ def _broker(settings: Settings, connection: RedisConnection) -> tuple[StreamsBro
         fence=fence,
         now_ms=broker.now_ms,
     )
-    return broker, aftermath
+    return broker, aftermath, StreamsCensus(broker.steps, keys, worker=worker)
 
 
 def _policy(settings: Settings) -> Policy:
@@ -200,6 +205,9 @@ def _policy(settings: Settings) -> Policy:
         drain_seconds=settings.worker.drain_seconds,
         call_timeout_seconds=call_timeouts,
         port_names={image: entry.port_names for image, entry in settings.catalog.items()},
+        namespace=settings.namespace,
+        observes=settings.reconciler.mode == "observe",
+        stops_per_minute_max=settings.reconciler.stops_per_minute_max,
     )
 
 

@@ -1,7 +1,6 @@
 """Every metric there is, by name, with its labels and its buckets: section 8 of the public contract in one place.
 
-In: a registry. Out: the families in it. Which event moves which is left to `metrics`. The `orphan_sessions` of the
-contract comes with the reconciler that counts them; until then it would say 0 whatever is true.
+In: a registry. Out: the families in it. Which event moves which is left to `metrics`.
 """
 
 from __future__ import annotations
@@ -77,6 +76,7 @@ class Families:
         self.oldest_untaken = self._gauge("oldest_untaken_seconds", "How long the oldest of them waits.")
         self.parked = self._gauge("parked_requests", "Requests set aside until their turn is near.")
         self.condemned = self._gauge("condemned_sessions", "Sessions that must not live and are looked after.")
+        self.orphans = self._gauge("orphan_sessions", "Sessions with our mark that no record explains.", "kind")
         self.redeliveries = self._counter("redeliveries", "Requests taken over from a worker that let them lapse.")
         self.lease_lost = self._counter("lease_lost", "Requests held here that another worker has taken over.")
         self.dead_letters = self._counter("dead_letters", "Entries whose bytes were kept as dead letters.", "code")

@@ -30,6 +30,7 @@ from allocator.engine.observer import (
     LeaseLost,
     LeftAlone,
     Received,
+    Reconciled,
     Refused,
     SessionStopped,
     Surveyed,
@@ -44,7 +45,16 @@ LINES_A_SECOND = 5
 _Routine = Attempted | Received | Finished | FellBack
 _ROUTINE = (Attempted, Received, Finished, FellBack)
 _Notable = (
-    GateShut | GateOpened | Refused | LeaseLost | SessionStopped | LeftAlone | BrokerTrouble | BrokerBack | Crashed
+    GateShut
+    | GateOpened
+    | Refused
+    | LeaseLost
+    | SessionStopped
+    | LeftAlone
+    | Reconciled
+    | BrokerTrouble
+    | BrokerBack
+    | Crashed
 )
 _SHUT_HINTS = {
     Cause.FULL: "matches go to their next region until a probe finds it open",
@@ -105,6 +115,7 @@ class Log:
         self._written: dict[str, int] = {}
         self._withheld: dict[str, tuple[int, int]] = {}
         self._taken_over = 0
+        self._counted: dict[str, int] = {}
         self._shut: dict[Destination, tuple[Cause, float]] = {}
 
     def observe(self, event: Event) -> None:
@@ -154,6 +165,8 @@ class Log:
                 told = {"session_id": event.session_id, "reason": event.reason}
                 hint = "condemned before redis lost data, and alive: stop it by hand if no match plays on it"
                 self._line(logging.WARNING, "session left alone", provider=event.provider, hint=hint, **told)
+            case Reconciled():
+                self._reconciled(event)
             case BrokerTrouble():
                 told = {"step": event.step, "kind": event.kind, "message": event.message}
                 self._line(logging.WARNING, "redis cannot be asked", **told)
@@ -161,6 +174,21 @@ class Log:
                 self._line(logging.INFO, "redis answers again", away_seconds=round(event.away_seconds, 3))
             case Crashed():
                 self._line(logging.ERROR, "fault of this program", where=event.where, exc_info=event.error)
+
+    def _reconciled(self, event: Reconciled) -> None:
+        """A pass is told by the worker that made it, where its counts are others than those told last."""
+        if not event.passed:
+            return
+        for provider, message in event.failures.items():
+            hint = f"nothing was changed; the credential needs the right to list: see {provider}.token"
+            self._line(logging.WARNING, "sessions cannot be listed", provider=provider, message=message, hint=hint)
+        counted = {**event.orphans, "condemned_alive": event.condemned_alive}
+        if counted == self._counted or (not self._counted and not any(counted.values())):
+            return
+        self._counted = counted
+        level = logging.WARNING if any(event.orphans.values()) else logging.INFO
+        hint = "an orphan is never stopped by itself, its ttl ends it: `allocator orphans` lists them"
+        self._line(level, "sessions reconciled", **counted, hint=hint)
 
     def _gate_shut(self, event: GateShut) -> None:
         """Of calls that come back from one shut limit, the first is told; a probe that fails later is told again."""

@@ -33,6 +33,7 @@ from allocator.engine.observer import (
     LeaseLost,
     LeftAlone,
     Received,
+    Reconciled,
     Refused,
     SessionStopped,
     Surveyed,
@@ -62,6 +63,8 @@ _STOPS = {
     "taken over": "taken_over",
     "ended": "ended",
     "condemned": "condemned",
+    "release ": "release",
+    "orphan": "orphan",
 }
 """How a reason for stopping begins, and the word for it."""
 
@@ -175,7 +178,7 @@ class Metrics:
     def _rare(
         self,
         event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | SessionStopped | LeftAlone
-        | BrokerTrouble | BrokerBack | Crashed,
+        | Reconciled | BrokerTrouble | BrokerBack | Crashed,
     ) -> None:  # fmt: skip
         match event:
             case Refused():
@@ -197,6 +200,10 @@ class Metrics:
                 self._families.stopped.at(next(words, OTHER)).value += 1
             case BrokerTrouble():
                 self._families.redis_errors.at(event.kind).value += 1
+            case Reconciled(orphans):
+                # No sample before the first: 0 would be said of what nobody has looked at.
+                for kind, count in orphans.items():
+                    self._families.orphans.labels(kind).set(count)
             case LeftAlone() | BrokerBack() | Crashed():
                 pass
 

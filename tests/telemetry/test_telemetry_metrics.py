@@ -27,6 +27,7 @@ from allocator.engine.observer import (
     GateShut,
     LeaseLost,
     Received,
+    Reconciled,
     Refused,
     SessionStopped,
     Surveyed,
@@ -61,12 +62,13 @@ CONTRACT = {
     "lease_lost_total": set(),
     "dead_letters_total": {"code"},
     "condemned_sessions": set(),
+    "orphan_sessions": {"kind"},
     "sessions_stopped_total": {"reason"},
     "redis_errors_total": {"kind"},
     "event_loop_lag_seconds": set(),
     "build_info": {"version"},
 }
-"""Section 8 of the public contract, less `orphan_sessions`, which comes with the reconciler."""
+"""Section 8 of the public contract."""
 
 Values = dict[str, float]
 parse_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
@@ -203,6 +205,11 @@ SURVEY = Survey(
         ),
         (SessionStopped("gameye", "id", "start answered 503"), {'sessions_stopped_total{reason="unknown_answer"}': 1}),
         (SessionStopped("gameye", "id", "whatever m-1 says"), {'sessions_stopped_total{reason="other"}': 1}),
+        (SessionStopped("gameye", "id", "release m-1 1-0"), {'sessions_stopped_total{reason="release"}': 1}),
+        (
+            Reconciled({"unexplained": 3, "superseded": 1}, 2, {}, passed=False),
+            {'orphan_sessions{kind="unexplained"}': 3, 'orphan_sessions{kind="superseded"}': 1},
+        ),
         (BrokerTrouble("commit", "timeout", "no answer"), {'redis_errors_total{kind="timeout"}': 1}),
         (BrokerBack(1.0), {}),
         (Crashed("take", ValueError("x")), {}),
@@ -241,7 +248,8 @@ def test_added_latency_never_falls_below_nought(metrics: Metrics, registry: Coll
 
 def test_names_and_labels_are_the_contracts(metrics: Metrics, registry: CollectorRegistry) -> None:
     metrics.set_rates({EUROPE: 40})
-    for event in (attempted(), FellBack("europe", "us-east", "throttled")):
+    reconciled = Reconciled({"unexplained": 1, "superseded": 0}, 0, {}, passed=True)
+    for event in (attempted(), FellBack("europe", "us-east", "throttled"), reconciled):
         metrics.observe(event)
     found: dict[str, set[str]] = {}
     for family in parse_plain(text(registry)):

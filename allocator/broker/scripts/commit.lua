@@ -43,8 +43,9 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
     redis.call('PEXPIRE', hash, keep)
     if letter ~= '' then
       local kept = redis.call('HMGET', record, 'body', 'stream', 'entry')
-      redis.call('XADD', KEYS[5], 'MINID', '~', ARGV[5], '*', 'code', letter, 'message', redis.call('HGET', hash, 'error_message') or '',
+      redis.call('XADD', KEYS[5], 'MINID', '=', ARGV[5], '*', 'code', letter, 'message', redis.call('HGET', hash, 'error_message') or '',
         'request_id', id, 'stream', kept[2] or '', 'entry_id', kept[3], 'request', kept[1] or '')
+      redis.call('PEXPIRE', KEYS[5], now - tonumber(string.match(ARGV[5], '^%d+')))
     end
     redis.call('HDEL', record, 'body', 'stream', 'clean')
     redis.call('HSET', record, 'final', state, 'session', session, 'member', member)

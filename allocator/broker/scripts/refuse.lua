@@ -12,9 +12,11 @@ if redis.call('XACK', KEYS[1], ARGV[1], entry) == 0 then return 'lost' end
 redis.call('XDEL', KEYS[1], entry)
 
 if ARGV[10] ~= '' then
-  redis.call('XADD', KEYS[3], 'MINID', '~', ARGV[13], '*', 'code', ARGV[10], 'message', ARGV[11],
+  redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[13], '*', 'code', ARGV[10], 'message', ARGV[11],
     'request_id', id, 'stream', KEYS[1], 'entry_id', entry, 'request', ARGV[12])
   redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[14])
+  -- bytes that may hold secrets do not outlive their time on a quiet system either
+  redis.call('PEXPIRE', KEYS[3], redis.call('TIME')[1] * 1000 - tonumber(string.match(ARGV[13], '^%d+')))
 end
 if id == '' then return 'buried' end
 

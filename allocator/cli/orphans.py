@@ -1,0 +1,213 @@
+"""`allocator orphans`: the sessions at the provider that bear our mark and that no record here explains.
+
+In: settings, ids of orphans to stop. Out: a line or an object for each orphan and for each id; exit 1 where an id was
+not stopped, 3 where Redis or a provider could not be asked. It lists at the provider itself, now, and needs no worker.
+Promises: only what is an orphan at this moment is stopped, after it was condemned, which Redis refuses for a session
+that an allocated request names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from allocator.cli.asking import EXIT_FAILURE, EXIT_REDIS, EXIT_USAGE, complain, json_line, printable
+from allocator.cli.options import ConfigOption, JsonOption, SetOption, load_or_exit
+from allocator.contract.events import timestamp
+
+if TYPE_CHECKING:
+    from allocator.broker.aftermath import Aftermath
+    from allocator.broker.census import Census, Orphan, Snapshot
+    from allocator.providers.provider import Provider, Session
+    from allocator.service.settings import Settings
+
+CALL_SECONDS = 10.0
+REASON = "orphan"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What became of one id that was to be stopped: `stopped`, `gone`, `failed` or `refused`."""
+
+    session_id: str
+    result: str
+    message: str = ""
+
+
+def orphans(
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", metavar="ID", help="Stop this orphan, whoever plays on it; repeatable."),
+    ] = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List the sessions at the provider that bear our mark and that no record explains; stop those that are named.
+
+    Where Redis has lost a record, a match may play on an orphan: look before you stop one.
+    """
+    from allocator.broker.broker import BrokerUnavailable
+    from allocator.providers.gameye.credential import CredentialError
+    from allocator.redis_io.errors import RedisFault, RedisUrlError
+    from allocator.service.process import run_loop
+
+    settings = load_or_exit(config, assignments)
+    try:
+        code = run_loop(_ask(settings, tuple(dict.fromkeys(stop or ())), as_json=as_json))
+    except (CredentialError, RedisUrlError) as error:
+        complain(str(error))
+        code = EXIT_USAGE
+    except (RedisFault, BrokerUnavailable) as error:
+        complain(str(error))
+        code = EXIT_REDIS
+    raise typer.Exit(code)
+
+
+async def _ask(settings: Settings, stop: Sequence[str], *, as_json: bool) -> int:
+    from allocator.redis_io.connect import connect
+    from allocator.service.wiring import build_broker, build_providers
+
+    providers = build_providers(settings, report=complain)
+    try:
+        async with await connect(settings.redis.url.get_secret_value(), name="orphans") as connection:
+            _, aftermath, census = build_broker(settings, connection)
+            before = await census.snapshot()
+            if before.deployment not in {None, settings.deployment}:
+                complain(
+                    f"namespace {settings.namespace!r} belongs to the deployment {before.deployment!r}: "
+                    "set deployment to that, or name another namespace"
+                )
+                return EXIT_USAGE
+            look = _Look(settings, providers, census, aftermath, before)
+            await look.run()
+            stops = [await look.stop(each) for each in stop]
+    finally:
+        for provider in providers.values():
+            await provider.close()
+    _print(look, stops, before, as_json=as_json)
+    if look.failures:
+        return EXIT_REDIS
+    return EXIT_FAILURE if any(each.result in {"failed", "refused"} for each in stops) else 0
+
+
+class _Look:
+    """One look at every provider, held against Redis."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Mapping[str, Provider],
+        census: Census,
+        aftermath: Aftermath,
+        before: Snapshot,
+    ) -> None:
+        self._settings = settings
+        self._providers = providers
+        self._census = census
+        self._aftermath = aftermath
+        self._before = before
+        self._seen: dict[str, tuple[Provider, Session]] = {}
+        self.orphans: dict[str, Orphan] = {}
+        self.failures: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """List what bears our mark, and leave what the records do not explain."""
+        from allocator.engine.reconciler import reckon
+        from allocator.providers.provider import LookupFailed
+
+        for name, provider in self._providers.items():
+            sessions = await provider.list(self._settings.deployment, timeout_seconds=CALL_SECONDS)
+            if isinstance(sessions, LookupFailed):
+                self.failures[name] = sessions.message
+                continue
+            reckoning = await reckon(self._census, self._before, name, sessions, self._settings.namespace)
+            self._seen |= {session.id: (provider, session) for session in sessions}
+            self.orphans |= {orphan.session_id: orphan for orphan in reckoning.orphans}
+
+    async def stop(self, session_id: str) -> Stop:
+        """Condemn and stop one, if it is an orphan."""
+        from allocator.broker.broker import Condemned
+        from allocator.providers.provider import StopFailed
+
+        if (refusal := await self._refusal(session_id)) is not None:
+            return Stop(session_id, "refused", refusal)
+        orphan = self.orphans[session_id]
+        provider = self._providers[orphan.provider]
+        condemned = Condemned(orphan.provider, session_id, REASON)
+        if not await self._aftermath.condemn(condemned, orphan.request_id or "", release=False):
+            return Stop(session_id, "refused", _in_play(orphan.request_id))
+        outcome = await provider.stop(session_id, timeout_seconds=CALL_SECONDS)
+        if isinstance(outcome, StopFailed):
+            return Stop(session_id, "failed", f"{outcome.message}; it is condemned, and the workers go on trying")
+        return Stop(session_id, type(outcome).__name__.lower())
+
+    async def _refusal(self, session_id: str) -> str | None:
+        """Why it must not be stopped here, as of this moment; None for an orphan that a record could speak for."""
+        from allocator.broker.census import Sighting, Standing
+        from allocator.providers.provider import SessionState
+
+        if session_id not in self._seen:
+            return f"no session of this id bears the mark of the deployment {self._settings.deployment!r}"
+        provider, session = self._seen[session_id]
+        if session.state is SessionState.ENDED:
+            return "it has ended"
+        if session.namespace not in {None, self._settings.namespace}:
+            return f"it belongs to the namespace {session.namespace!r}: ask there"
+        if session.request_id is None:
+            return "no label says which request it serves, so nothing shows that it is not in play: see the provider"
+        if self._before.deployment is None:
+            return "this Redis holds nothing of the namespace: check redis.url and namespace, and start a worker first"
+        (standing,) = await self._census.standings([Sighting(provider.name, session_id, session.request_id)])
+        match standing:
+            case Standing.IN_PLAY:
+                return _in_play(session.request_id)
+            case Standing.UNDER_WAY:
+                return f"its request {session.request_id} is under way and may hand it over"
+            case Standing.CONDEMNED:
+                return "it is condemned: the workers stop it, where reconciler.mode lets them"
+        if session_id not in self.orphans:
+            return "it is too young: its request may be on its way back; ask again 10 minutes after it was created"
+        return None
+
+
+def _in_play(request_id: str | None) -> str:
+    return f"it is in play: the request {request_id} is allocated on it; 'allocator cancel {request_id}' releases it"
+
+
+def _print(look: _Look, stops: Sequence[Stop], before: Snapshot, *, as_json: bool) -> None:
+    found = [_described(orphan, before) for orphan in look.orphans.values()]
+    for provider, message in look.failures.items():
+        complain(f"the sessions at {provider} cannot be listed: {message}")
+    if as_json:
+        stopped = [asdict(each) for each in stops]
+        typer.echo(json_line({"orphans": found, "stops": stopped, "failures": look.failures}))
+        return
+    if before.loss_ms and any((each["created_at"] or 0) <= before.loss_ms for each in found):
+        complain(f"Redis lost data at {timestamp(before.loss_ms)}: a match may play on what was created before")
+    if not found and not look.failures:
+        typer.echo("no orphans")
+    for each in found:
+        words = (each[name] for name in ("provider", "session_id", "location", "age", "request_id", "kind"))
+        typer.echo("  ".join(printable(str(word if word is not None else "-")) for word in words))
+    for stop in stops:
+        typer.echo(printable(f"{stop.session_id}  {stop.result}{': ' if stop.message else ''}{stop.message}"))
+
+
+def _described(orphan: Orphan, before: Snapshot) -> dict[str, Any]:
+    created_at = orphan.created_at_ms
+    age_seconds = None if created_at is None else max(0, before.now_ms - created_at) // 1000
+    return {
+        "provider": orphan.provider,
+        "session_id": orphan.session_id,
+        "location": orphan.location,
+        "age": None if age_seconds is None else f"{age_seconds // 3600}h{age_seconds % 3600 // 60:02}m",
+        "age_seconds": age_seconds,
+        "request_id": orphan.request_id,
+        "kind": orphan.kind.value,
+        "created_at": created_at,
+    }

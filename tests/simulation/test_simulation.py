@@ -1,0 +1,65 @@
+"""The engine under every fault that can be thought of, one world a seed.
+
+SIMULATION_SEEDS=10000 plays so many in place of 300, SIMULATION_FIRST=301 begins there. A seed that fails is replayed
+by `python -m tests.simulation --seed N -v`; once mended, it joins `regressions.txt` and is played for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.__main__ import replay
+from tests.simulation.scenario import scenario
+from tests.simulation.world import play
+
+HERE = Path(__file__).parent
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "300"))
+FIRST = int(os.environ.get("SIMULATION_FIRST", "1"))
+CHUNK = 25
+
+
+def _regressions() -> list[int]:
+    lines = (HERE / "regressions.txt").read_text(encoding="utf-8").splitlines()
+    return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _holds(seed: int) -> str:
+    trace = play(scenario(seed))
+    return "\n".join([replay(seed), *trace.violations[:5]]) if trace.violations else ""
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
+def test_every_promise_holds_in_every_world(first: int) -> None:
+    broken = [said for seed in range(first, min(first + CHUNK, FIRST + SEEDS)) if (said := _holds(seed))]
+    assert not broken, "\n" + "\n".join(broken)
+
+
+@pytest.mark.parametrize("seed", _regressions())
+def test_a_world_that_once_broke_a_promise_keeps_it(seed: int) -> None:
+    assert not (said := _holds(seed)), "\n" + said
+
+
+def test_one_seed_is_one_course_of_events_whatever_the_hash_seed() -> None:
+    code = (
+        "from tests.simulation.world import play\n"
+        "from tests.simulation.scenario import scenario\n"
+        "print('\\n'.join(play(scenario(7)).lines))"
+    )
+    root = HERE.parents[1]
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": number, "PYTHONPATH": str(root)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for number in ("1", "2")
+    }
+    assert len(told) == 1
+    assert len(told.pop().splitlines()) > 100
