@@ -154,7 +154,11 @@ class Condemned:
     reason: str
     since_ms: int = 0
     before_loss: bool = False
-    """Redis has lost something since: the session may be in play by now."""
+    """Redis has lost something since, for certain: the session may be in play by now.
+
+    A suspicion is not enough here. What a restart or a backup has kept is what once was: an id that is condemned in it
+    was condemned then, and has not been handed out since. Only a record that was lost and made anew could do that.
+    """
 
 
 @dataclass(frozen=True, slots=True)

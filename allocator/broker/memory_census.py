@@ -29,7 +29,7 @@ class MemoryCensus:
         return Snapshot(
             now_ms=store.now_ms(),
             deployment=store.deployment,
-            loss_ms=store.loss_ms,
+            loss_ms=max(0, store.loss_ms),
             under_way=frozenset(store.leases),
             condemned=frozenset(store.condemned),
         )

@@ -89,7 +89,7 @@ class StreamsBroker:
         self._fences = Fences(fence)
         self._offset_ms = 0
         self._beat: int | None = None
-        self._loss_ms = NEVER_MS
+        self._loss_ms = self._proven_ms = NEVER_MS
         self._commits = Batcher(self._commit_batch, items_max=BATCH_MAX)
         self._notes = Batcher(self._note_batch, items_max=BATCH_MAX)
 
@@ -117,8 +117,8 @@ class StreamsBroker:
     async def look_back(self) -> None:
         """See `Broker.look_back`."""
         beat = "" if self._beat is None else self._beat
-        now_ms, loss_ms, self._beat = await self._run("history", [self._keys.history], [beat])
-        self._loss_ms = loss_ms or NEVER_MS
+        now_ms, loss_ms, proven_ms, self._beat = await self._run("history", [self._keys.history], [beat])
+        self._loss_ms, self._proven_ms = loss_ms or NEVER_MS, proven_ms or NEVER_MS
         self._saw_time(now_ms)
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
@@ -218,7 +218,7 @@ class StreamsBroker:
         """See `Broker.claim_condemned`."""
         reply = await self._run("claim_condemned", [self._keys.condemned, self._keys.condemned_notes], [count, hold_ms])
         self._saw_time(reply[0])
-        return [packing.condemned(*each, loss_ms=self._loss_ms) for each in reply[1:]]
+        return [packing.condemned(*each, loss_ms=self._proven_ms) for each in reply[1:]]
 
     async def recheck(self, condemned: Condemned, after_ms: int | None) -> None:
         """See `Broker.recheck`."""

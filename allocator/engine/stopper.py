@@ -21,7 +21,9 @@ from allocator.providers.provider import Found, LookupFailed, Provider, SessionS
 
 LANDING_HORIZON_MS = 10 * 60 * 1000
 STOP_TIMEOUT_SECONDS = 5.0
-HOLD_MS = 30_000
+HOLD_MS = 10_000
+"""How long others leave alone what a worker has claimed; where it died meanwhile, it is stopped that much later. A
+second DELETE is harmless, so this need not outlast the slowest answer."""
 CLAIM_MAX = 64
 PAUSE_FIRST_MS = 1_000
 PAUSE_LAST_MS = 15_000

@@ -1,17 +1,22 @@
 #!lua flags=allow-oom
 -- Find out whether this server has lost something that one of us saw: a tail of its log, or all since a backup.
--- Who was here before remembers the beat it was told last; a server that knows less has gone back. Who is new can
--- only compare the name of the server's history, which a restart changes as well: it must suspect a loss.
--- KEYS:   history: hash of id, since (of the last loss, ms), beat
+-- Who was here before remembers the beat it was told last; a server that knows less has proven a loss. Who is new can
+-- only compare the name of the server's history, which a restart changes as well: it must suspect one.
+-- KEYS:   history: hash of id, since (of the last loss, suspected or proven, ms), proven (ms), beat
 -- ARGV:   the beat remembered, or ''
--- REPLY:  {now ms, since ms (0: never), beat to remember}
+-- REPLY:  {now ms, since ms, proven ms (0 each: never), beat to remember}
 -- MEMORY: allowed when full
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local id = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or '?'
-local known = redis.call('HMGET', KEYS[1], 'id', 'since', 'beat')
-local since, beat, remembered = tonumber(known[2] or 0), tonumber(known[3] or 0), tonumber(ARGV[1])
-if remembered and remembered > beat or not remembered and known[1] and known[1] ~= id then since = now end
+local known = redis.call('HMGET', KEYS[1], 'id', 'since', 'proven', 'beat')
+local since, proven, beat = tonumber(known[2] or 0), tonumber(known[3] or 0), tonumber(known[4] or 0)
+local remembered = tonumber(ARGV[1])
+if remembered and remembered > beat then
+  since, proven = now, now
+elseif not remembered and known[1] and known[1] ~= id then
+  since = now
+end
 beat = math.max(beat, remembered or 0) + 1
-redis.call('HSET', KEYS[1], 'id', id, 'since', since, 'beat', beat)
-return {now, since, beat}
+redis.call('HSET', KEYS[1], 'id', id, 'since', since, 'proven', proven, 'beat', beat)
+return {now, since, proven, beat}
