@@ -155,7 +155,7 @@ def decode_request(raw: bytes) -> Decoded | InvalidRequest:
     if len(raw) > REQUEST_BYTES_MAX:
         return InvalidRequest(f"request: {len(raw)} bytes, at most {REQUEST_BYTES_MAX} are taken")
     try:
-        body = json.loads(raw.decode(), parse_float=_number, parse_constant=_no_constant)
+        body = _read(raw.decode())
     except UnicodeDecodeError:
         return InvalidRequest("request: not UTF-8")
     except RecursionError:
@@ -165,10 +165,11 @@ def decode_request(raw: bytes) -> Decoded | InvalidRequest:
     if not isinstance(body, dict):
         return InvalidRequest("request: must be a JSON object")
     try:
-        if _depth(body) > NESTING_MAX:
-            return _invalid(body, "request: nested too deep")
         context = None
         if body.get("context") is not None:
+            # Everywhere else the shape itself bounds the depth.
+            if _depth(body["context"]) > NESTING_MAX:
+                return _invalid(body, "context: nested too deep")
             context = json.dumps(body["context"], separators=(",", ":"), ensure_ascii=False)
             if len(context.encode()) > CONTEXT_BYTES_MAX:
                 return _invalid(body, f"context: over {CONTEXT_BYTES_MAX} bytes")
@@ -204,14 +205,16 @@ def _depth(value: Any) -> int:
     return deepest
 
 
+# `json.loads` and `json.dumps` make a decoder or an encoder anew for each call that asks for something.
+_read = json.JSONDecoder(parse_float=_number, parse_constant=_no_constant).decode
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 _NOT_IDENTITY = ("traceparent", "timeout_seconds", "reply_to")
 
 
 def _digest(body: dict[str, Any]) -> str:
     """Hash of the canonical JSON, without what may differ between two sendings of one request."""
     same = {key: value for key, value in body.items() if key not in _NOT_IDENTITY}
-    canonical = json.dumps(same, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_canonical(same).encode(), digest_size=16).hexdigest()
 
 
 def _invalid(body: dict[str, Any], message: str) -> InvalidRequest:

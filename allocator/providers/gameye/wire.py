@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from allocator.contract.allocation import Port
 from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK
@@ -85,8 +86,6 @@ class _Tag(_Model):
 
 _STARTED = TypeAdapter(_Started)
 _DESCRIBED = TypeAdapter(_Described)
-# `json.dumps` makes an encoder anew for each call that asks for other separators.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +101,16 @@ def start_body(session_id: str, location: str, spec: StartSpec) -> bytes:
     if spec.version is not None:
         body["version"] = spec.version
     if spec.env:
-        body["env"] = dict(spec.env)
+        body["env"] = spec.env
     if spec.args:
         body["args"] = spec.args
     if spec.labels:
-        body["labels"] = dict(spec.labels)
+        body["labels"] = spec.labels
     if spec.restart:
         body["restart"] = True
     if spec.ttl is not None:
         body["ttl"] = spec.ttl
-    return _encode(body).encode()
+    return to_json(body)
 
 
 def read_started(body: bytes, session_id: str, location: str, spec: StartSpec) -> Session | Unreadable:
