@@ -295,8 +295,8 @@ class Broker(Protocol):
         """Record the end, announce it and let go, in one step; repeating it is harmless."""
         ...
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Settle an entry that makes no request of its own, and tell its sender."""
+    async def refuse(self, refusal: Refusal) -> bool:
+        """Settle an entry that makes no request of its own, and tell its sender; True where a new id ended by it."""
         ...
 
     async def hand_back(self, holds: Sequence[tuple[Hold, bool]]) -> None:

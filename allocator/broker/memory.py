@@ -265,19 +265,19 @@ class MemoryBroker:
         store.announce(hold.request_id, state, ending.event, record.reply_to)
         return Done()
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: Refusal) -> bool:
         """See `Broker.refuse`."""
         store, request_id = self._ask(), refusal.request_id
         if not store.settle(refusal.entry):
-            return
+            return False
         if refusal.bury:
             letter = DeadLetter(refusal.code.value, refusal.message, request_id or "", refusal.entry)
             store.dead_letters.append(letter)
         if request_id is None:
-            return
-        state, event = refusal.state, refusal.event
+            return False
+        state, event, failed = refusal.state, refusal.event, False
         if refusal.failure is not None and store.record(request_id) is None:
-            state, event = refusal.failure["state"], refusal.failure_event
+            state, event, failed = refusal.failure["state"], refusal.failure_event, True
             store.drop_allocation(request_id)
             store.write_allocation(request_id, dict(refusal.failure), keep_ms=self._result_ttl_ms)
             expires_at_ms = store.now_ms() + self._result_ttl_ms
@@ -285,6 +285,7 @@ class MemoryBroker:
                 "unreadable", refusal.entry.entry_id, final=state, expires_at_ms=expires_at_ms
             )
         store.announce(request_id, state, event, [refusal.reply_to] if refusal.reply_to else [])
+        return failed
 
     async def hand_back(self, holds: Sequence[tuple[Hold, bool]]) -> None:
         """See `Broker.hand_back`."""

@@ -193,7 +193,7 @@ class StreamsBroker:
         """See `Broker.commit`."""
         return await self._commits.submit(ending)
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: Refusal) -> bool:
         """See `Broker.refuse`."""
         now_ms = self.now_ms()
         keys, args = packing.refuse(
@@ -205,7 +205,7 @@ class StreamsBroker:
             oldest_dead_letter=f"{now_ms - DEAD_LETTER_AGE_SECONDS * 1000}-0",
             dead_letters_max=DEAD_LETTERS_MAX,
         )
-        await self._run("refuse", keys, args)
+        return bool(await self._run("refuse", keys, args) == b"failed")
 
     async def hand_back(self, holds: Sequence[tuple[Hold, bool]]) -> None:
         """See `Broker.hand_back`."""

@@ -80,6 +80,20 @@ class Finished:
     first_choice: bool | None
     """Whether the first region it named serves it; None where none does."""
 
+    @classmethod
+    def unserved(cls, request_id: str, code: Code, total_seconds: float) -> Finished:
+        """A request that failed before anything was called for it."""
+        return cls(
+            request_id=request_id,
+            state=State.FAILED,
+            code=code,
+            total_seconds=total_seconds,
+            provider_seconds=0.0,
+            gate_seconds=0.0,
+            commit_seconds=0.0,
+            first_choice=None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:

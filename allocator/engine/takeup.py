@@ -25,7 +25,7 @@ from allocator.contract.allocation import Allocation, State
 from allocator.contract.codes import Code
 from allocator.contract.events import allocation_event, refusal_event
 from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, decode_request
-from allocator.engine.observer import Crashed, Received, Refused
+from allocator.engine.observer import Crashed, Finished, Received, Refused
 from allocator.engine.parts import Parts
 
 REFUSED = "refused"
@@ -120,12 +120,15 @@ def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | 
 async def _refuse(refusal: Refusal, parts: Parts) -> None:
     """Tell one sender; a fault in it costs the others nothing, and the entry comes again as a stray."""
     try:
-        await parts.insist("refuse", lambda: parts.broker.refuse(refusal))
+        failed = await parts.insist("refuse", lambda: parts.broker.refuse(refusal))
     except Exception as error:  # noqa: BLE001 - the requests reserved in the same step must not be lost with it
         parts.observe(Crashed(f"entry {refusal.entry.entry_id}", error))
     else:
         if refusal.state == REFUSED or refusal.bury:
             parts.observe(Refused(refusal.code, refusal.message, refusal.request_id, refusal.bury))
+        if failed and refusal.request_id is not None:
+            total_seconds = max(0, parts.broker.now_ms() - refusal.entry.enqueued_at_ms) / 1000
+            parts.observe(Finished.unserved(refusal.request_id, refusal.code, total_seconds))
 
 
 def _again(ask: Reservation, ended: Ended, parts: Parts) -> Refusal:

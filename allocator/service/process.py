@@ -23,7 +23,7 @@ from allocator.providers.gameye.credential import CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
 from allocator.service.admin import AdminAddressError, AdminServer
 from allocator.service.settings import Settings
-from allocator.service.wiring import assemble
+from allocator.service.wiring import UnservedProvider, assemble
 
 EXIT_DONE, EXIT_SETTINGS, EXIT_SERVER = 0, 2, 3
 EXIT_AT_ONCE = 143
@@ -56,7 +56,7 @@ async def serve(settings: Settings, *, learn: Callable[[str], None], say: Callab
     """
     try:
         service = await assemble(settings, learn=learn)
-    except (CredentialError, RedisUrlError) as error:
+    except (CredentialError, RedisUrlError, UnservedProvider) as error:
         return _fail(EXIT_SETTINGS, error)
     except RedisFault as error:
         return _fail(EXIT_SERVER, error)

@@ -45,6 +45,7 @@ from allocator.telemetry.metrics import Metrics
 _log = structlog.get_logger("allocator")
 
 ACCOUNT_SCOPE = "*"
+BUILT_IN = frozenset({"gameye"})
 PROBE_MARGIN_SECONDS = 2.0
 
 
@@ -69,6 +70,10 @@ class Service:
         self.log.flush()
 
 
+class UnservedProvider(Exception):  # noqa: N818 - what the settings ask for
+    """A region leads to a provider that is not built in."""
+
+
 def _forget(_secret: str) -> None:
     """Nobody masks."""
 
@@ -76,8 +81,9 @@ def _forget(_secret: str) -> None:
 async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget) -> Service:
     """Build a worker process; `learn` hears of all that must never be printed.
 
-    Raises CredentialError, RedisUrlError, EmbeddedUnavailable for settings that can't be.
+    Raises CredentialError, UnservedProvider, RedisUrlError, EmbeddedUnavailable for settings that can't be.
     """
+    _all_served(settings)
     registry = CollectorRegistry()
     metrics = Metrics(registry, version=__version__)
     log = Log()
@@ -87,7 +93,12 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
     providers = build_providers(
         settings, learn=learn, report=lambda message: _log.warning("credential file", problem=message)
     )
-    connection = await connect(settings.redis.url.get_secret_value(), name="worker")
+    try:
+        connection = await connect(settings.redis.url.get_secret_value(), name="worker")
+    except BaseException:
+        for each in providers.values():
+            await each.close()
+        raise
     chance = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not secrets
     gate = FleetGate(connection, probe_hold_seconds=_longest_call(settings) + PROBE_MARGIN_SECONDS, chance=chance)
     limits_of = _limits(settings, providers)
@@ -120,6 +131,16 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
         metrics.set_rates({Destination("gameye", ACCOUNT_SCOPE): settings.gameye.rate})
     metrics.follow_progress(State.ALLOCATING, lambda: worker.held)
     return Service(settings, connection, parts, worker, registry, metrics, log)
+
+
+def _all_served(settings: Settings) -> None:
+    for name, places in settings.resolved.items():
+        for place in places:
+            if place.destination.provider not in BUILT_IN:
+                raise UnservedProvider(
+                    f"regions.{name} leads to {place.destination.provider}, which this version cannot serve yet; "
+                    "name destinations at gameye"
+                )
 
 
 def build_providers(

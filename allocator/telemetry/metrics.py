@@ -50,13 +50,21 @@ LAG_SAMPLE_SECONDS = 0.1
 
 _ENDS = {
     State.ALLOCATED: (None,),
-    State.FAILED: (Code.REJECTED, Code.NOT_FOUND, Code.NO_REGION, Code.ID_CONFLICT),
+    State.FAILED: (
+        Code.INVALID_REQUEST,
+        Code.REJECTED,
+        Code.NOT_FOUND,
+        Code.NO_REGION,
+        Code.ID_CONFLICT,
+        Code.POISONED,
+    ),
     State.EXPIRED: (Code.NO_CAPACITY, Code.UNAVAILABLE, Code.UNAUTHORIZED, Code.DEADLINE),
+    State.CANCELLED: (None,),
 }
 """The ends that this engine comes to; another is told from its first time on."""
 
-_REFUSALS = (Code.INVALID_REQUEST, Code.ID_CONFLICT)
-_BURIALS = (Code.INVALID_REQUEST,)
+_REFUSALS = (Code.INVALID_REQUEST, Code.ID_CONFLICT, Code.OVERLOADED)
+_BURIALS = (Code.INVALID_REQUEST, Code.POISONED)
 _FAULTS = ("connection", "timeout", "pool", "loading", "readonly", "out_of_memory")
 _STOPS = {
     "start answered": "unknown_answer",
@@ -220,6 +228,8 @@ class Metrics:
         self._commit.observe(event.commit_seconds)
         # The total is counted on Redis's clock in whole milliseconds, the rest on ours: the difference may fall short.
         self._added.observe(max(0.0, event.total_seconds - event.provider_seconds - event.gate_seconds))
+        if event.code is Code.POISONED:
+            self._families.dead_letters.at(event.code.value).value += 1
         if event.first_choice is not None:
             self._first_choice[event.first_choice].value += 1
 

@@ -104,8 +104,8 @@ class BrokerView:
         self._trace.say(f"{what}: {type(reply).__name__}")
         return reply
 
-    async def refuse(self, refusal: Refusal) -> None:
-        await self._step(f"refuse {refusal.request_id}", lambda: self._inner.refuse(refusal))
+    async def refuse(self, refusal: Refusal) -> bool:
+        return await self._step(f"refuse {refusal.request_id}", lambda: self._inner.refuse(refusal))
 
     async def hand_back(self, holds: Sequence[tuple[Hold, bool]]) -> None:
         what = "hand_back " + ", ".join(f"{hold.request_id} clean {clean}" for hold, clean in holds)
