@@ -5,7 +5,8 @@ a lower priority. A lane that is shut gives nothing but probes, voids the permit
 wait; it asks the gate again and again meanwhile, since it may be another process whose probe finds it open.
 
 The window bounds how many calls may be out to a destination that has not shown that it serves: it begins at
-`FIRST_WINDOW` and grows by one with each success, so that a full region sees a few dozen calls and not a whole burst.
+`FIRST_WINDOW` and grows by one with each success, so that a full region sees a dozen calls from each process and not a
+whole burst.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from allocator.engine.ticket import Ticket
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
-FIRST_WINDOW = 32
+FIRST_WINDOW = 12
 LATE_SECONDS = 0.04
 """A permit used later than this would crowd the next ones: at 60 a second it adds 2.4 to a rolling second's count."""
 ROOM_SECONDS = 2.0
