@@ -34,7 +34,7 @@ from allocator.engine.observer import (
     TakenOver,
 )
 from allocator.gate.gate import Cause
-from allocator.telemetry.exposition import OPENMETRICS, PLAIN, content_type, slices
+from allocator.telemetry.exposition import OPENMETRICS, PLAIN, slices
 from allocator.telemetry.metrics import Metrics
 
 EUROPE = Destination("gameye", "europe")
@@ -392,43 +392,3 @@ def test_both_texts_parse_and_say_the_same_as_prometheus_clients_own(
     plain = ours(parse_plain(text(registry)))
     assert plain == ours(parse_plain(generate_latest(registry).decode()))
     assert ours(parse_openmetrics(text(registry, OPENMETRICS))).keys() == plain.keys()
-
-
-def test_an_observation_on_a_bound_belongs_to_its_bucket(metrics: Metrics, registry: CollectorRegistry) -> None:
-    for seconds in (0.05, 0.0501, 1e6):
-        metrics.observe(Received(Priority.LOW, seconds))
-    bucket = 'stage_duration_seconds_bucket{{le="{}",stage="queue"}}'
-    found = values(registry)
-    assert [found[bucket.format(le)] for le in ("0.025", "0.05", "0.1", "60.0", "+Inf")] == [0, 1, 2, 2, 3]
-
-
-def test_this_process_is_told_of_too(metrics: Metrics, registry: CollectorRegistry) -> None:
-    names = {family.name for family in parse_plain(text(registry))}
-    assert {"python_info", "python_gc_objects_collected"} <= names
-
-
-@pytest.mark.parametrize(
-    ("accept", "content"),
-    [
-        ("", PLAIN),
-        ("*/*", PLAIN),
-        ("text/plain;version=0.0.4", PLAIN),
-        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", OPENMETRICS),
-        ("application/openmetrics-text; q=0.0, text/plain", PLAIN),
-    ],
-)
-def test_openmetrics_is_given_to_who_asks_for_it(accept: str, content: str) -> None:
-    assert content_type(accept) == content
-
-
-def test_many_destinations_are_written_in_slices_and_cells_that_come_meanwhile_do_no_harm(
-    metrics: Metrics, registry: CollectorRegistry
-) -> None:
-    regions = [f"r-{number}" for number in range(200)]
-    metrics.expect([Destination("gameye", region) for region in regions], regions)
-    pieces = []
-    for number, piece in enumerate(slices(registry, PLAIN)):
-        pieces.append(piece)
-        metrics.observe(attempted(Destination("gameye", regions[number % 200]), status=200 + number % 300))
-    assert max(piece.count("\n") for piece in pieces) < 1000
-    assert list(parse_plain("".join(pieces)))
