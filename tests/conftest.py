@@ -19,12 +19,13 @@ import fnmatch
 import inspect
 import itertools
 import os
+import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -257,3 +258,38 @@ def wait_until() -> WaitUntil:
             await asyncio.sleep(0.005)
 
     return poll
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Waits for nothing: the time it was to wait has passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed_seconds = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.passed_seconds += timeout or 0.0
+        return super().select(0)
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.passed_seconds
+
+
+RunVirtually = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture(scope="session")
+def run_virtually() -> RunVirtually:
+    """Run a story on a loop whose time passes in an instant."""
+
+    def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+            runner.run(story())
+
+    return run

@@ -6,12 +6,10 @@ streams   over a real server; once for each that is at hand
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import selectors
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -287,38 +285,3 @@ def twin_class() -> type[TwinHouse]:
 def streams_class() -> type[StreamsHouse]:
     """For a house on a server of the test's own."""
     return StreamsHouse
-
-
-RunVirtually = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-
-
-class _Jumping(selectors.DefaultSelector):
-    """Waits for nothing: the time it was to wait has passed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passed_seconds = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.passed_seconds += timeout or 0.0
-        return super().select(0)
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.passed_seconds
-
-
-@pytest.fixture
-def run_virtually() -> RunVirtually:
-    """Run a story on a loop whose time passes in an instant."""
-
-    def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
-            runner.run(story())
-
-    return run

@@ -11,7 +11,8 @@ from allocator.broker.broker import BrokerFull, BrokerUnavailable, Ended, Hold
 from allocator.contract.request import Priority
 
 if TYPE_CHECKING:
-    from tests.broker.conftest import RunVirtually, TwinHouse
+    from tests.broker.conftest import TwinHouse
+    from tests.conftest import RunVirtually
 
 
 def test_wait_gives_up_after_two_seconds_of_the_loops_clock(twin: TwinHouse, run_virtually: RunVirtually) -> None:

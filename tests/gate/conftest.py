@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
@@ -21,7 +18,6 @@ from allocator.redis_io.connect import RedisConnection
 
 PROBE_HOLD_SECONDS = 10.0
 MOMENTS = ("tat", "until", "probe")
-RunVirtually = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 class Gatehouse(ABC):
@@ -91,35 +87,3 @@ def twin() -> TwinGatehouse:
 @pytest.fixture
 def fleet(connection: RedisConnection) -> FleetGatehouse:
     return FleetGatehouse(connection)
-
-
-class _Jumping(selectors.DefaultSelector):
-    """Waits for nothing: the time it was to wait has passed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passed_seconds = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.passed_seconds += timeout or 0.0
-        return super().select(0)
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.passed_seconds
-
-
-@pytest.fixture
-def run_virtually() -> RunVirtually:
-    """Run a story on a loop whose time passes in an instant."""
-
-    def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
-            runner.run(story())
-
-    return run

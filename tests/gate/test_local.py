@@ -10,7 +10,7 @@ import pytest
 from allocator.gate.local import ProcessCap
 
 if TYPE_CHECKING:
-    from tests.gate.conftest import RunVirtually
+    from tests.conftest import RunVirtually
 
 
 async def sent(cap: ProcessCap, count: int) -> list[float]:

@@ -13,7 +13,7 @@ from allocator.gate.gate import Ask, Cause, Limit
 from allocator.gate.memory import MemoryGate
 
 if TYPE_CHECKING:
-    from tests.gate.conftest import RunVirtually
+    from tests.conftest import RunVirtually
 
 ACCOUNT = Limit("gameye", "studio", "*", 50.0, 3)
 OWN = tuple(Limit("gameye", "studio", f"region-{rate}", rate) for rate in (5.0, 20.0, 49.0, None))

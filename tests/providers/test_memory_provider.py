@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,41 +26,18 @@ from allocator.providers.provider import (
     Unreachable,
 )
 
+if TYPE_CHECKING:
+    from tests.conftest import RunVirtually
+
 SPEC = StartSpec(image="my-game", labels={"allocator": "ours"}, ttl="2h")
 OPEN = {"europe": MemoryLocation()}
-
-
-class _Jumping(selectors.DefaultSelector):
-    """Waits for nothing: the time it was to wait has passed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.passed_seconds = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.passed_seconds += timeout or 0.0
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.passed_seconds
-
-
-def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(story())
 
 
 async def start(twin: MemoryProvider, session_id: str = "s-1") -> StartOutcome:
     return await twin.start(session_id, "europe", SPEC, timeout_seconds=8)
 
 
-def test_time_is_the_loops_and_a_ttl_ends_its_session() -> None:
+def test_time_is_the_loops_and_a_ttl_ends_its_session(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         twin = MemoryProvider(OPEN, latency_seconds=lambda: 0.5)
         loop = asyncio.get_running_loop()
@@ -77,10 +52,10 @@ def test_time_is_the_loops_and_a_ttl_ends_its_session() -> None:
         assert twin.alive() == ()
         assert await twin.stop("s-1", timeout_seconds=8) == Gone()
 
-    run(story)
+    run_virtually(story)
 
 
-def test_a_reply_slower_than_the_timeout_is_unknown_and_its_session_lands() -> None:
+def test_a_reply_slower_than_the_timeout_is_unknown_and_its_session_lands(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         latencies = iter([20.0, 0.0, 0.0])
         twin = MemoryProvider(OPEN, latency_seconds=lambda: next(latencies))
@@ -90,10 +65,10 @@ def test_a_reply_slower_than_the_timeout_is_unknown_and_its_session_lands() -> N
         await asyncio.sleep(3)
         assert isinstance(await twin.find("s-1", timeout_seconds=8), Found)
 
-    run(story)
+    run_virtually(story)
 
 
-def test_a_late_session_lands_after_its_delay() -> None:
+def test_a_late_session_lands_after_its_delay(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         twin = MemoryProvider(OPEN, script=lambda _call: LateCreate(600.0))
         assert await start(twin) == Unknown(504, "gateway time-out")
@@ -102,10 +77,10 @@ def test_a_late_session_lands_after_its_delay() -> None:
         await asyncio.sleep(2)
         assert [session.id for session in twin.alive()] == ["s-1"]
 
-    run(story)
+    run_virtually(story)
 
 
-def test_the_script_sees_every_start_and_the_ledger_keeps_the_calls() -> None:
+def test_the_script_sees_every_start_and_the_ledger_keeps_the_calls(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         steps: list[Step | None] = [Unreachable("no route"), NoAnswer(), LostReply(), None]
 
@@ -127,10 +102,10 @@ def test_the_script_sees_every_start_and_the_ledger_keeps_the_calls() -> None:
         assert await twin.stop("s-2", timeout_seconds=8) == Gone()
         assert [stop.ended for stop in twin.stops] == [True, False]
 
-    run(story)
+    run_virtually(story)
 
 
-def test_a_session_of_another_deployment_is_there_and_not_in_our_list() -> None:
+def test_a_session_of_another_deployment_is_there_and_not_in_our_list(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         twin = MemoryProvider({"europe": MemoryLocation(capacity=1)})
         twin.put(Session("theirs", "127.0.0.1", (), "europe", "my-game", SessionState.ALIVE, "theirs"))
@@ -139,16 +114,16 @@ def test_a_session_of_another_deployment_is_there_and_not_in_our_list() -> None:
         with pytest.raises(ValueError, match="another id"):
             twin.put(Session("theirs", "127.0.0.1", (), "europe", "my-game"))
 
-    run(story)
+    run_virtually(story)
 
 
-def test_a_look_up_slower_than_the_timeout_has_failed() -> None:
+def test_a_look_up_slower_than_the_timeout_has_failed(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         twin = MemoryProvider(OPEN, latency_seconds=lambda: 10.0)
         assert isinstance(await twin.find("s-1", timeout_seconds=8), LookupFailed)
         assert isinstance(await twin.list("ours", timeout_seconds=8), LookupFailed)
 
-    run(story)
+    run_virtually(story)
 
 
 def test_ports_are_merged_ordered_and_named() -> None:
