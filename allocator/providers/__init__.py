@@ -1,4 +1,4 @@
-"""Game-server hosts: start, find, stop and list a session.
+"""Game-server hosts: start, find, stop and list a session, and say where there is room.
 
 In: a session id that this deployment alone can make, a location, what to run. Out: a value of the unions in
 `provider`, which is the port that everything above knows. `gameye/` is the first host; `memory` is its twin inside

@@ -26,6 +26,7 @@ from allocator.providers.provider import (
     LookupFailed,
     NoRoom,
     NotFound,
+    Offered,
     Rejected,
     Session,
     SessionState,
@@ -83,10 +84,14 @@ Step = Definite | Unknown | LostReply | NoAnswer | LateCreate | OtherId
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Script: a find, stop or list fails with this message; a stop may have taken effect before."""
+    """Script: a call other than a start fails with this message; a stop may have taken effect before."""
 
     message: str
     took_effect: bool = False
+
+
+Asked = Literal["find", "stop", "list", "offers"]
+"""The calls other than a start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class MemoryProvider:
         account: str = "memory",
         latency_seconds: Callable[[], float] = lambda: 0.0,
         script: Callable[[StartCall], Step | None] = lambda _call: None,
-        failures: Callable[[Literal["find", "stop", "list"], str], Failure | None] = lambda _call, _subject: None,
+        failures: Callable[[Asked, str], Failure | None] = lambda _call, _subject: None,
     ) -> None:
         """Serve these locations; `latency_seconds` is asked for each call, `script` and `failures` as it is sent."""
         self._host = MemoryHost(locations)
@@ -205,6 +210,16 @@ class MemoryProvider:
             return tuple(entry.session for entry in self.ledger.values() if entry.session.mark == mark)
 
         lost: tuple[Session, ...] | LookupFailed = LookupFailed(f"no reply within {timeout_seconds:g} s")
+        return await self._round_trip(arrive, timeout_seconds, lost)
+
+    async def offers(self, image: str, *, timeout_seconds: float) -> Offered | LookupFailed:
+        """The locations that are not full; any image can start here."""
+        failure = self._failures("offers", image)
+
+        def arrive() -> Offered | LookupFailed:
+            return Offered(self._host.with_room(_now())) if failure is None else LookupFailed(failure.message)
+
+        lost: Offered | LookupFailed = LookupFailed(f"no reply within {timeout_seconds:g} s")
         return await self._round_trip(arrive, timeout_seconds, lost)
 
     async def close(self) -> None:

@@ -120,9 +120,17 @@ class MemoryHost:
             raise ValueError(f"session {session_id!r}: an end is final, and made by `end`")
         self._ledger[session_id] = replace(entry, session=replace(entry.session, state=state))
 
+    def with_room(self, now_seconds: float) -> frozenset[str]:
+        """The locations that are not full, however fast they were asked."""
+        self.ledger(now_seconds)
+        return frozenset(name for name, limits in self.locations.items() if not self._is_full(name, limits))
+
+    def _is_full(self, location: str, limits: MemoryLocation) -> bool:
+        return limits.capacity is not None and self._unended.get(location, 0) >= limits.capacity
+
     def _has_room(self, location: str, limits: MemoryLocation, now_seconds: float) -> bool:
         """Whether one more may start; if so it counts towards the rate."""
-        if limits.capacity is not None and self._unended.get(location, 0) >= limits.capacity:
+        if self._is_full(location, limits):
             return False
         if limits.starts_per_second is not None:
             recent = self._recent.setdefault(location, deque())

@@ -1,4 +1,4 @@
-"""The port to a game-server host: start, find, stop and list a session.
+"""The port to a game-server host: start, find, stop and list a session, ask where there is room.
 
 In: a session id that this deployment alone can make, and what to run. Out: an outcome, always a value of one of
 the unions below; a provider raises only for a fault of its own code. What an outcome promises:
@@ -12,6 +12,7 @@ the unions below; a provider raises only for a fault of its own code. What an ou
     find    Found Absent LookupFailed
     stop    Stopped Gone StopFailed
     list    a tuple of sessions, or LookupFailed
+    offers  Offered LookupFailed
 
 Rates and retries are the callers'; a provider makes one call and says what came of it.
 """
@@ -46,6 +47,10 @@ class StartSpec:
 
     def __repr__(self) -> str:
         return f"StartSpec(image={self.image!r}, version={self.version!r}, ...)"
+
+
+LANDING_HORIZON_MS = 10 * 60 * 1000
+"""How long after a call its session may still appear: nothing that is looked for so long later can come any more."""
 
 
 class SessionState(Enum):
@@ -187,6 +192,13 @@ class StopFailed:
 StopOutcome = Stopped | Gone | StopFailed
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The locations that have room for an image now."""
+
+    locations: frozenset[str]
+
+
 class Provider(Protocol):
     """One account at one game-server host."""
 
@@ -214,6 +226,10 @@ class Provider(Protocol):
 
     async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
         """Every session that bears this deployment's mark, whatever its state."""
+        ...
+
+    async def offers(self, image: str, *, timeout_seconds: float) -> Offered | LookupFailed:
+        """Where an image could start now: tells a location that is full from one that was asked too fast."""
         ...
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from allocator.providers.provider import (
     Found,
     Gone,
     LookupFailed,
-    NotFound,
+    Offered,
     SessionState,
     StartSpec,
     StopFailed,
@@ -152,11 +152,29 @@ async def test_names_are_quoted_into_paths_and_never_leave_them(
     assert len(host.calls) == 2
 
 
-async def test_available_locations_and_tags_are_asked_for(gameye: GameyeProvider, host: RawHost, reply: Reply) -> None:
+async def test_offers_are_the_locations_that_the_host_lists(
+    gameye: GameyeProvider, host: RawHost, reply: Reply
+) -> None:
     host.answer(reply(200, {"locations": [{"id": "us-east", "ips": []}, {"id": "europe", "ips": ["1.2.3.4"]}]}))
-    assert await gameye.available_locations("my-game", timeout_seconds=5) == ("us-east", "europe")
+    assert await gameye.offers("my/game", timeout_seconds=5) == Offered(frozenset({"us-east", "europe"}))
+    assert host.calls[0].path == "/available-location/my%2Fgame"
+    host.answer(reply(200, {"locations": []}))
+    assert await gameye.offers("my-game", timeout_seconds=5) == Offered(frozenset())
+
+
+async def test_offers_that_cannot_be_read_are_not_none_at_all(
+    gameye: GameyeProvider, host: RawHost, reply: Reply
+) -> None:
+    host.answer(reply(404, error()), reply(200, {"locations": [{"ips": []}]}), reply(200, "<html>"), reply(503))
+    for status in (404, 200, 200, 503):
+        answer = await gameye.offers("my-game", timeout_seconds=5)
+        assert isinstance(answer, LookupFailed)
+        assert answer.status == status
+    assert isinstance(await gameye.offers("..", timeout_seconds=5), LookupFailed)
+
+
+async def test_tags_are_asked_for(gameye: GameyeProvider, host: RawHost, reply: Reply) -> None:
     host.answer(reply(404, error()))
-    assert isinstance(await gameye.available_locations("my-game", timeout_seconds=5), NotFound)
     assert isinstance(await gameye.tag_exists("eu", "my-game", "v1", timeout_seconds=5), LookupFailed)
     host.answer(reply(200, {"exists": True}), reply(200, {"exists": False}), reply(200, {}))
     assert await gameye.tag_exists("eu", "my-game", "v1", timeout_seconds=5) is True

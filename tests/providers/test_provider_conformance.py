@@ -13,6 +13,7 @@ from allocator.contract.allocation import Port
 from allocator.providers.gameye.client import GameyeProvider
 from allocator.providers.gameye.credential import FixedToken
 from allocator.providers.memory import (
+    Asked,
     Failure,
     LateCreate,
     LostReply,
@@ -34,6 +35,7 @@ from allocator.providers.provider import (
     LookupFailed,
     NoRoom,
     NotFound,
+    Offered,
     Provider,
     Rejected,
     SessionState,
@@ -50,7 +52,6 @@ SPEC = StartSpec(
     image="my-game", env={"A": "b"}, args=("-x",), labels={"allocator": "ours"}, port_names={"7777/udp": "game"}
 )
 Trouble = Literal["lost", "dropped", "late", "401", "422", "503", "other_id"]
-Call = Literal["find", "stop", "list"]
 
 
 class Backend(Protocol):
@@ -62,7 +63,7 @@ class Backend(Protocol):
 
     def next_start(self, trouble: Trouble) -> None: ...
 
-    def next_fails(self, call: Call, *, took_effect: bool = False) -> None: ...
+    def next_fails(self, call: Asked, *, took_effect: bool = False) -> None: ...
 
     def put_into(self, session_id: str, state: SessionState) -> None: ...
 
@@ -74,7 +75,7 @@ class Backend(Protocol):
 class TwinBackend:
     def __init__(self) -> None:
         self._steps: list[Step] = []
-        self._failures: list[tuple[Call, Failure]] = []
+        self._failures: list[tuple[Asked, Failure]] = []
         self._twin = MemoryProvider(
             {"europe": MemoryLocation(), "us-east": MemoryLocation()}, script=self._step, failures=self._failure
         )
@@ -95,7 +96,7 @@ class TwinBackend:
         }
         self._steps.append(steps[trouble])
 
-    def next_fails(self, call: Call, *, took_effect: bool = False) -> None:
+    def next_fails(self, call: Asked, *, took_effect: bool = False) -> None:
         self._failures.append((call, Failure("away", took_effect=took_effect)))
 
     def put_into(self, session_id: str, state: SessionState) -> None:
@@ -110,7 +111,7 @@ class TwinBackend:
     def _step(self, _call: StartCall) -> Step | None:
         return self._steps.pop(0) if self._steps else None
 
-    def _failure(self, call: Call, _subject: str) -> Failure | None:
+    def _failure(self, call: Asked, _subject: str) -> Failure | None:
         if self._failures and self._failures[0][0] == call:
             return self._failures.pop(0)[1]
         return None
@@ -144,8 +145,8 @@ class GameyeBackend:
         }
         self._fault(faults[trouble])
 
-    def next_fails(self, call: Call, *, took_effect: bool = False) -> None:
-        on = (simulated.Operation(call),)
+    def next_fails(self, call: Asked, *, took_effect: bool = False) -> None:
+        on = (simulated.Operation("locations" if call == "offers" else call),)
         if took_effect:
             self._fault(simulated.LostReply(how=simulated.How.HANG, on=on, times=1))
         else:
@@ -321,6 +322,37 @@ async def test_a_list_holds_every_session_of_the_mark_ended_ones_too(backend: Ba
     assert not isinstance(listed, LookupFailed)
     assert {session.id: session.state for session in listed} == {"s-1": SessionState.ALIVE, "s-2": SessionState.ENDED}
     assert await backend.provider.list("nobody's", timeout_seconds=5) == ()
+
+
+async def offered(backend: Backend) -> set[str]:
+    answer = await backend.provider.offers("my-game", timeout_seconds=5)
+    assert isinstance(answer, Offered)
+    return set(answer.locations)
+
+
+async def test_a_full_location_is_not_offered_until_a_session_ends_there(backend: Backend) -> None:
+    assert await offered(backend) == {"europe", "us-east"}
+    backend.limit("europe", 1)
+    await start(backend, "s-1")
+    assert isinstance(await start(backend, "s-2"), NoRoom)
+    assert await offered(backend) == {"us-east"}
+    await backend.provider.stop("s-1", timeout_seconds=5)
+    assert await offered(backend) == {"europe", "us-east"}
+
+
+async def test_a_location_that_was_asked_too_fast_is_offered_all_the_same(backend: Backend) -> None:
+    backend.limit("europe", None, 1)
+    async with asyncio.timeout(5):
+        number = 0
+        while not isinstance(await start(backend, f"s-{number}"), NoRoom):
+            number += 1
+    assert await offered(backend) == {"europe", "us-east"}
+
+
+async def test_offers_that_fail_say_nothing_of_any_location(backend: Backend) -> None:
+    backend.next_fails("offers")
+    assert isinstance(await backend.provider.offers("my-game", timeout_seconds=5), LookupFailed)
+    assert await offered(backend) == {"europe", "us-east"}
 
 
 async def test_a_failed_look_up_is_no_absence_and_a_failed_stop_no_end(backend: Backend) -> None:

@@ -34,7 +34,7 @@ from allocator.providers.provider import (
     Found,
     Gone,
     LookupFailed,
-    NotFound,
+    Offered,
     Session,
     StartOutcome,
     StartSpec,
@@ -160,19 +160,18 @@ class GameyeProvider:
             case Reply():
                 return self._failed(answer)
 
-    async def available_locations(
-        self, image: str, *, timeout_seconds: float
-    ) -> tuple[str, ...] | LookupFailed | NotFound:
-        """The locations that can host the image at this moment; not found where the host does not know the image."""
+    async def offers(self, image: str, *, timeout_seconds: float) -> Offered | LookupFailed:
+        """The locations that can host the image at this moment; a LookupFailed with 404 where the image is unknown.
+
+        The host asks that it be not cached. A location that is listed is no promise, one that is not listed is full.
+        """
         answer = await self._call("GET", timeout_seconds, "available-location", image)
         match answer:
             case LookupFailed():
                 return answer
             case Reply(status=200, body=body):
                 locations = read_locations(body)
-                return _unread(locations) if isinstance(locations, Unreadable) else locations
-            case Reply(status=404) if is_spoken_by_host(answer):
-                return NotFound(404, self._failed(answer).message)
+                return _unread(locations) if isinstance(locations, Unreadable) else Offered(frozenset(locations))
             case Reply():
                 return self._failed(answer)
 

@@ -49,6 +49,24 @@ class FixedToken:
         return "FixedToken(...)"
 
 
+class RenewableCredential:
+    """A credential that can be exchanged for another while calls are made with it."""
+
+    def __init__(self, credential: Credential) -> None:
+        self._credential = credential
+
+    def token(self) -> str:
+        """The token of the credential in use."""
+        return self._credential.token()
+
+    def renew(self, credential: Credential) -> None:
+        """Use another one from the next call on."""
+        self._credential = credential
+
+    def __repr__(self) -> str:
+        return f"RenewableCredential({self._credential!r})"
+
+
 class TokenFile:
     """A token in a file, such as a mounted secret; raises CredentialError where there is none at the start."""
 

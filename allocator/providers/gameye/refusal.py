@@ -43,6 +43,7 @@ _MEANINGS: Mapping[int, Callable[[int, str], StartOutcome]] = {
     422: Rejected,
 }
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+_EXCERPT_BYTES = 4096
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -148,7 +149,7 @@ def _distinct(*texts: object) -> list[str]:
 
 def _excerpt(reply: Reply) -> str:
     """What a proxy's page is called, or the first line of a plain text."""
-    text = reply.body.decode("utf-8", "replace")
+    text = reply.body[:_EXCERPT_BYTES].decode("utf-8", "replace")
     title = _TITLE.search(text)
     if title:
         return f"HTTP {reply.status}: {html.unescape(title.group(1))}"

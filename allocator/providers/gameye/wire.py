@@ -212,7 +212,11 @@ def _own_labels(labels: object) -> dict[str, str]:
 
 
 def _milliseconds(created: object) -> int | None:
-    if isinstance(created, int | float) and not isinstance(created, bool) and math.isfinite(created):
+    if isinstance(created, bool):
+        return None
+    if isinstance(created, int):
+        return created  # however long it is: only a float can be infinite
+    if isinstance(created, float) and math.isfinite(created):
         return int(created)
     return None
 
