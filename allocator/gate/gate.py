@@ -27,6 +27,28 @@ LAST_COOLDOWN_SECONDS = 60.0
 CREDENTIAL_PROBE_SECONDS = 10.0
 CLOSED_SECONDS_MAX = 300.0
 
+DOUBTS_MAX = 5
+"""So many unknown outcomes in a row set a limit aside."""
+
+ASIDE_FIRST_SECONDS = 30.0
+ASIDE_LAST_SECONDS = 300.0
+
+JUDGING_SECONDS = 2.0
+"""How long one may take to find out what a push-back meant, before another is told to."""
+
+VERDICT_SECONDS = 3.0
+"""How long what was found out holds: room comes and goes in seconds."""
+
+REPEATS_SHARE = 0.2
+"""The part of a repeat that each first attempt brings into the budget."""
+
+REPEATS_A_SECOND = 1.0
+"""The floor of the budget: with few first attempts a match that lost its answer is still tried again."""
+
+REPEATS_MAX = 20.0
+"""What a budget holds: all calls that one region of 40 a second has out for half a second can be lost at once and each
+be repeated; a longer outage lives on the floor."""
+
 
 class GateUnavailable(Exception):  # noqa: N818 - a state of the world, not an error of ours
     """The fleet's limits cannot be asked now; nothing may be called."""
@@ -38,6 +60,25 @@ class Cause(StrEnum):
     FULL = "full"
     UNAVAILABLE = "unavailable"
     CREDENTIAL = "credential"
+    SET_ASIDE = "set_aside"
+    """Too many unknown outcomes in a row: a breaker."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the host itself refused, which ends a row of unknown outcomes."""
+        return self in (Cause.FULL, Cause.CREDENTIAL)
+
+
+class Verdict(StrEnum):
+    """What a push-back meant, or who finds out."""
+
+    THROTTLED = "throttled"
+    """Starts came too fast: the destination has room."""
+    FULL = "full"
+    ASK = "ask"
+    """Nobody knows: it is the caller's to find out and to tell by `judge`."""
+    ASKING = "asking"
+    """Another is finding out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +101,44 @@ class Ask:
 
     limits: tuple[Limit, ...]
     count: int
+    last_resort: bool = False
+    """Those who wait have nowhere else to go: a limit that is set aside gives them one probe at a time, at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """The answer: permits as seconds from now, in order; or how long to wait before asking again makes sense.
 
-    `probe` says that the one permit given is to find out whether a shut limit is open again.
+    `probe` says that the one permit given is to find out whether a shut limit is open again. `rate` is what the first
+    limit gives a second now: its own, or less where starts came too fast; `doubted` whether a call under it came to
+    nothing since the last that got through, so that the next that does has to say so by `open`.
     """
 
     offsets_seconds: tuple[float, ...] = ()
     wait_seconds: float = 0.0
     closed: Cause | None = None
     probe: bool = False
+    rate: float | None = None
+    doubted: bool = False
 
 
-def interval_seconds(limit: Limit, *, shared: bool) -> float:
-    """How far apart a limit's permits lie; 0 where it has no rate.
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """One limit as the fleet sees it now. `rate` is the effective one; `closed_seconds` until its next probe."""
 
-    A shared one counts a permit up to `SHARED_REACH_SECONDS` before it is due, so that over a second as much more
+    rate: float | None
+    closed_seconds: float = 0.0
+    cause: Cause | None = None
+    unknown_in_a_row: int = 0
+
+
+def pace_seconds(*, shared: bool) -> float:
+    """How far apart the permits of one a second lie; those of another rate by so much closer or wider.
+
+    A shared limit counts a permit up to `SHARED_REACH_SECONDS` before it is due, so that over a second as much more
     could fall due: it is paced slower by that much.
     """
-    if not limit.rate:
-        return 0.0
-    return (1 + SHARED_REACH_SECONDS if shared else 1) / (limit.rate * PACE)
+    return (1 + SHARED_REACH_SECONDS if shared else 1) / PACE
 
 
 def bounded(retry_after_seconds: float) -> float:
@@ -103,5 +158,43 @@ class Gate(Protocol):
         ...
 
     async def open(self, limits: Sequence[Limit]) -> None:
-        """A call got through: limits that were shut are open again."""
+        """A call was answered: limits that were shut are open again, and no outcome before it counts as unknown.
+
+        One that was shut anew meanwhile stays shut; one that is set aside opens, for what the host said is newer.
+        """
+        ...
+
+    async def doubt(self, limit: Limit, *, probe: bool = False) -> float:
+        """A call came to an unknown outcome; the seconds for which the limit is set aside by now, 0 for not at all.
+
+        `probe`: the call was one, so that another may be sent to those with nowhere else to go.
+
+        Only an answer ends the row: `open`, or a `shut` by what the host itself said.
+        """
+        ...
+
+    async def slow(self, limit: Limit, begun_seconds_ago: float) -> float:
+        """A call that was begun so long ago came too fast: lower the rate, once a round trip; the rate from now on.
+
+        It climbs back by itself (`adaptive`). A limit without a rate has none to lower: infinity.
+        """
+        ...
+
+    async def verdict(self, limit: Limit) -> Verdict:
+        """What a push-back under this limit means: known for a few seconds once one of the fleet has found out."""
+        ...
+
+    async def judge(self, limit: Limit, verdict: Verdict) -> None:
+        """Tell the fleet what was found out, by who was asked to: `THROTTLED` or `FULL`."""
+        ...
+
+    async def may_repeat(self, account: Limit, first_attempts: int) -> bool:
+        """Take one repeat after an unknown outcome out of the account's budget, where there is one left.
+
+        `first_attempts` are those of this process since it last asked: each brings a fifth of a repeat in.
+        """
+        ...
+
+    async def states(self, limits: Sequence[Limit]) -> list[LimitState]:
+        """How these limits stand, for a person to look at."""
         ...

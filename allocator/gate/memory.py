@@ -6,32 +6,19 @@ import asyncio
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from allocator.gate.gate import (
-    FIRST_COOLDOWN_SECONDS,
-    LAST_COOLDOWN_SECONDS,
     REACH_SECONDS,
     SHARED_REACH_SECONDS,
     Ask,
     Cause,
     Grant,
     Limit,
-    bounded,
-    interval_seconds,
+    LimitState,
+    Verdict,
+    pace_seconds,
 )
-
-JITTER = 0.2
-LEVEL_MAX = 30
-
-
-@dataclass(slots=True)
-class _State:
-    due: float = float("-inf")
-    shut_until: float = 0.0
-    level: int = 0
-    probe_until: float = 0.0
-    cause: Cause | None = None
+from allocator.gate.standing import Standing
 
 
 class MemoryGate:
@@ -40,70 +27,83 @@ class MemoryGate:
     def __init__(self, *, probe_hold_seconds: float, chance: random.Random) -> None:
         self._probe_hold_seconds = probe_hold_seconds
         self._chance = chance
-        self._states: dict[tuple[str, str, str], _State] = {}
+        self._standings: dict[tuple[str, str, str], Standing] = {}
 
     async def permits(self, ask: Ask) -> Grant:
         """See `Gate.permits`."""
-        now = asyncio.get_running_loop().time()
-        states = [(limit, self._state(limit)) for limit in ask.limits]
-        wait, shut = max(((self._shut_for(state, now), state) for _, state in states), key=lambda each: each[0])
+        now = _now()
+        standings = [(limit, self._standing(limit)) for limit in ask.limits]
+        first, own = standings[0]
+        rate, doubted = own.rate(first, now), own.doubts > 0
+        closings = [standing.closing(now, last_resort=ask.last_resort) for _, standing in standings]
+        wait, cause, _ = max(closings, key=lambda closing: closing[0])
         if wait > 0:
-            return Grant(wait_seconds=_whole(wait), closed=shut.cause)
-        probing = [state for _, state in states if state.level > 0]
-        offsets, wait = self._schedule(states, 1 if probing else ask.count, now)
+            return Grant(wait_seconds=_whole(wait), closed=cause, rate=rate, doubted=doubted)
+        probing = [each for (_, each), (_, _, shut) in zip(standings, closings, strict=True) if shut]
+        offsets, wait = self._schedule(standings, 1 if probing else ask.count, now)
         if offsets:
-            for state in probing:
-                state.probe_until = now + self._probe_hold_seconds
-        return Grant(tuple(offsets), wait, probe=bool(probing and offsets))
+            for each in probing:
+                each.probe = now + self._probe_hold_seconds
+        return Grant(tuple(offsets), wait, probe=bool(probing and offsets), rate=rate, doubted=doubted)
 
     async def shut(self, limit: Limit, cause: Cause, retry_after_seconds: float | None) -> float:
         """See `Gate.shut`."""
-        now = asyncio.get_running_loop().time()
-        state = self._state(limit)
-        asked = None if retry_after_seconds is None else now + bounded(retry_after_seconds)
-        if state.shut_until > now:
-            state.shut_until = max(state.shut_until, state.shut_until if asked is None else asked)
-        else:
-            state.level = min(state.level + 1, LEVEL_MAX)
-            cooldown = min(FIRST_COOLDOWN_SECONDS * 2 ** (state.level - 1), LAST_COOLDOWN_SECONDS)
-            jittered = now + cooldown * (1 + JITTER * self._chance.random())
-            state.shut_until = jittered if asked is None else asked
-        state.cause, state.probe_until = cause, 0.0
-        return state.shut_until - now
+        return self._standing(limit).shut(cause, retry_after_seconds, self._chance.random(), _now())
 
     async def open(self, limits: Sequence[Limit]) -> None:
         """See `Gate.open`."""
-        now = asyncio.get_running_loop().time()
-        for state in (self._state(limit) for limit in limits):
-            if state.shut_until <= now:
-                state.level, state.probe_until, state.cause = 0, 0.0, None
+        for limit in limits:
+            self._standing(limit).open(_now())
 
-    def _state(self, limit: Limit) -> _State:
-        return self._states.setdefault((limit.provider, limit.account, limit.scope), _State())
+    async def doubt(self, limit: Limit, *, probe: bool = False) -> float:
+        """See `Gate.doubt`."""
+        return self._standing(limit).doubt(self._chance.random(), _now(), probe=probe)
+
+    async def slow(self, limit: Limit, begun_seconds_ago: float) -> float:
+        """See `Gate.slow`."""
+        now = _now()
+        return self._standing(limit).slow(limit, now - begun_seconds_ago, now)
+
+    async def verdict(self, limit: Limit) -> Verdict:
+        """See `Gate.verdict`."""
+        return self._standing(limit).find_out(_now())
+
+    async def judge(self, limit: Limit, verdict: Verdict) -> None:
+        """See `Gate.judge`."""
+        self._standing(limit).judge(verdict, _now())
+
+    async def may_repeat(self, account: Limit, first_attempts: int) -> bool:
+        """See `Gate.may_repeat`."""
+        return self._standing(account).may_repeat(first_attempts, _now())
+
+    async def states(self, limits: Sequence[Limit]) -> list[LimitState]:
+        """See `Gate.states`."""
+        return [self._standing(limit).seen(limit, _now()) for limit in limits]
+
+    def _standing(self, limit: Limit) -> Standing:
+        return self._standings.setdefault((limit.provider, limit.account, limit.scope), Standing())
 
     @staticmethod
-    def _shut_for(state: _State, now: float) -> float:
-        if state.shut_until > now:
-            return state.shut_until - now
-        return max(0.0, state.probe_until - now) if state.level else 0.0
-
-    @staticmethod
-    def _schedule(states: Sequence[tuple[Limit, _State]], count: int, now: float) -> tuple[list[float], float]:
+    def _schedule(standings: Sequence[tuple[Limit, Standing]], count: int, now: float) -> tuple[list[float], float]:
         offsets: list[float] = []
         rated = [
-            (interval_seconds(limit, shared=index > 0), limit.burst, state, index > 0)
-            for index, (limit, state) in enumerate(states)
-            if limit.rate
+            (pace_seconds(shared=index > 0) / rate, limit.burst, standing, index > 0)
+            for index, (limit, standing) in enumerate(standings)
+            if (rate := standing.rate(limit, now))
         ]
         reach = SHARED_REACH_SECONDS if len(rated) > 1 else REACH_SECONDS
         for _ in range(count):
-            at = max([now, *(max(state.due, now - (burst - 1) * gap) for gap, burst, state, _ in rated)])
+            at = max([now, *(max(standing.tat, now - (burst - 1) * gap) for gap, burst, standing, _ in rated)])
             if at - now > reach:
                 return offsets, _whole(at - now - reach)
-            for gap, burst, state, shared in rated:
-                state.due = max(state.due, (now if shared else at) - (burst - 1) * gap) + gap
+            for gap, burst, standing, shared in rated:
+                standing.tat = max(standing.tat, (now if shared else at) - (burst - 1) * gap) + gap
             offsets.append(at - now)
         return offsets, 0.0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _whole(seconds: float) -> float:

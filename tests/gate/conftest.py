@@ -1,39 +1,45 @@
 """A gatehouse: gates over one state, and a hand on its clock.
 
-Time is made to pass by moving every remembered moment into the past, so that a minute costs a moment on both sides.
+The clock stands still until a test lets time pass, on both sides: for the twin it takes the loop's place, for the
+fleet's gate it lies in Redis and the scripts read it instead of the server's. So a busy machine changes nothing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import pytest
 
+from allocator.gate import fleet as fleet_module
+from allocator.gate import memory as memory_module
 from allocator.gate.fleet import FleetGate
 from allocator.gate.gate import Gate
 from allocator.gate.memory import MemoryGate
 from allocator.redis_io.connect import RedisConnection
+from allocator.redis_io.scripts import Script
 
 PROBE_HOLD_SECONDS = 10.0
-MOMENTS = ("tat", "until", "probe")
+CLOCK = "clock-of-the-test"
+SERVERS_TIME = "redis.call('TIME')"
+TESTS_TIME = f"redis.call('HMGET', '{CLOCK}', 'seconds', 'microseconds')"
 
 
 class Gatehouse(ABC):
     """What both have in common."""
 
     def __init__(self) -> None:
-        self.passed_seconds = 0.0
+        self.now_us = 1_000_000_000_000
 
     @abstractmethod
     def gate(self) -> Gate: ...
 
-    @abstractmethod
-    async def now(self) -> float: ...
+    def now(self) -> float:
+        return self.now_us / 1e6
 
-    @abstractmethod
-    async def pass_seconds(self, seconds: float) -> None: ...
+    async def pass_seconds(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1e6)
 
 
 class TwinGatehouse(Gatehouse):
@@ -44,16 +50,6 @@ class TwinGatehouse(Gatehouse):
     def gate(self) -> Gate:
         return self._gate
 
-    async def now(self) -> float:
-        return asyncio.get_running_loop().time() + self.passed_seconds
-
-    async def pass_seconds(self, seconds: float) -> None:
-        self.passed_seconds += seconds
-        for state in self._gate._states.values():
-            state.due -= seconds
-            state.shut_until -= seconds
-            state.probe_until -= seconds
-
 
 class FleetGatehouse(Gatehouse):
     def __init__(self, connection: RedisConnection) -> None:
@@ -63,27 +59,31 @@ class FleetGatehouse(Gatehouse):
     def gate(self) -> Gate:
         return FleetGate(self.connection, probe_hold_seconds=PROBE_HOLD_SECONDS, chance=random.Random(7))
 
-    async def now(self) -> float:
-        seconds, microseconds = await self.connection.execute("TIME")
-        return int(seconds) + int(microseconds) / 1e6 + self.passed_seconds
-
     async def keys(self) -> list[bytes]:
-        found: list[bytes] = await self.connection.execute("KEYS", "{allocator}:internal:gate:*")
-        return found
+        found: list[bytes] = await self.connection.execute("KEYS", "*")
+        return sorted(key for key in found if key != CLOCK.encode())
 
     async def pass_seconds(self, seconds: float) -> None:
-        self.passed_seconds += seconds
-        for key in await self.keys():
-            for moment in MOMENTS:
-                if await self.connection.execute("HEXISTS", key, moment):
-                    await self.connection.execute("HINCRBY", key, moment, -round(seconds * 1e6))
+        await super().pass_seconds(seconds)
+        whole, rest = divmod(self.now_us, 1_000_000)
+        await self.connection.execute("HSET", CLOCK, "seconds", whole, "microseconds", rest)
 
 
 @pytest.fixture
-def twin() -> TwinGatehouse:
-    return TwinGatehouse()
+def twin(monkeypatch: pytest.MonkeyPatch) -> TwinGatehouse:
+    house = TwinGatehouse()
+    monkeypatch.setattr(memory_module, "_now", house.now)
+    return house
 
 
 @pytest.fixture
-def fleet(connection: RedisConnection) -> FleetGatehouse:
-    return FleetGatehouse(connection)
+async def fleet(connection: RedisConnection, monkeypatch: pytest.MonkeyPatch) -> FleetGatehouse:
+    for name, script in vars(fleet_module).copy().items():
+        if isinstance(script, Script):
+            assert SERVERS_TIME in script.source, f"{script.name} reads no clock"
+            monkeypatch.setattr(
+                fleet_module, name, replace(script, source=script.source.replace(SERVERS_TIME, TESTS_TIME))
+            )
+    house = FleetGatehouse(connection)
+    await house.pass_seconds(0)
+    return house

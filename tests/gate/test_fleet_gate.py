@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from allocator.gate.fleet import FleetGate
-from allocator.gate.gate import REACH_SECONDS, Ask, Cause, GateUnavailable, Limit
+from allocator.gate.gate import REACH_SECONDS, Ask, Cause, GateUnavailable, Limit, Verdict
 from allocator.redis_io.connect import RedisConnection, connect
 
 if TYPE_CHECKING:
@@ -40,8 +41,14 @@ async def test_every_key_has_a_lifetime_and_one_slot(fleet: FleetGatehouse) -> N
     await gate.shut(unlimited, Cause.FULL, 0)
     assert (await gate.permits(Ask((unlimited,), 1))).probe
     await gate.open([EUROPE, ACCOUNT, replace(EUROPE, scope="never-asked")])
-    names = sorted(await fleet.connection.execute("KEYS", "*"))
-    scopes = (b"*", b"europe", b"us")
+    await gate.doubt(replace(EUROPE, scope="us-0"))
+    await gate.verdict(replace(EUROPE, scope="us-1"))
+    await gate.slow(replace(EUROPE, scope="us-2"), 0.1)
+    await gate.judge(replace(EUROPE, scope="us-3"), Verdict.FULL)
+    await gate.may_repeat(replace(EUROPE, scope="us-4"), 1)
+    await gate.states([replace(EUROPE, scope="never-asked")])
+    names = await fleet.keys()
+    scopes = (b"*", b"europe", b"us", *(f"us-{number}".encode() for number in range(5)))
     assert names == [b"{allocator}:internal:gate:gameye:studio:" + scope for scope in scopes]
     for name in names:
         assert 0 < await fleet.connection.execute("PTTL", name) <= 3_600_000
@@ -78,13 +85,27 @@ async def test_in_full_memory_the_limits_still_hold(private_server: TestServer) 
         assert (await gate.permits(Ask((ACCOUNT,), 1))).probe
         await gate.open([ACCOUNT])
         assert (await gate.permits(Ask((ACCOUNT,), 2))).probe is False
+        assert await gate.slow(EUROPE, 0.1) == 54
+        assert await gate.verdict(EUROPE) is Verdict.ASK
+        await gate.judge(EUROPE, Verdict.FULL)
+        assert await gate.verdict(EUROPE) is Verdict.FULL
+        assert await gate.may_repeat(ACCOUNT, 0)
+        for _ in range(5):
+            await gate.doubt(EUROPE)
+        (state,) = await gate.states([EUROPE])
+        assert (state.cause, state.unknown_in_a_row) == (Cause.SET_ASIDE, 5)
 
 
 async def test_a_server_that_is_away_gives_no_permit(private_server: TestServer) -> None:
     async with await connect(private_server.url, name="test") as connection:
         gate = FleetGate(connection, probe_hold_seconds=10, chance=random.Random(1))
         private_server.kill()
-        for step in (gate.permits(Ask((EUROPE,), 1)), gate.shut(EUROPE, Cause.FULL, None), gate.open([EUROPE])):
+        steps: list[Coroutine[Any, Any, Any]] = [
+            *(gate.permits(Ask((EUROPE,), 1)), gate.shut(EUROPE, Cause.FULL, None), gate.open([EUROPE])),
+            *(gate.doubt(EUROPE), gate.slow(EUROPE, 0.1), gate.verdict(EUROPE), gate.judge(EUROPE, Verdict.FULL)),
+            *(gate.may_repeat(ACCOUNT, 0), gate.states([EUROPE])),
+        ]
+        for step in steps:
             with pytest.raises(GateUnavailable):
                 await step
         private_server.start()

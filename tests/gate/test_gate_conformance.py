@@ -33,8 +33,8 @@ STEP_SECONDS = 0.009
 async def used(house: Gatehouse, asks: Sequence[tuple[Gate, Ask]], seconds: float) -> list[list[float]]:
     """The moments of the permits that each asker gets when all ask every so often for all they can get."""
     moments: list[list[float]] = [[] for _ in asks]
-    end = await house.now() + seconds
-    while (now := await house.now()) < end:
+    end = house.now() + seconds
+    while (now := house.now()) < end:
         grants = await asyncio.gather(*(gate.permits(ask) for gate, ask in asks))
         for each, grant in zip(moments, grants, strict=True):
             each += [now + offset for offset in grant.offsets_seconds]
@@ -43,9 +43,9 @@ async def used(house: Gatehouse, asks: Sequence[tuple[Gate, Ask]], seconds: floa
 
 
 def most_in_a_second(moments: Sequence[float]) -> int:
-    """The most permits in any rolling second; a millisecond is what reading the clock costs."""
+    """The most permits in any rolling second, but for the microseconds that are rounded."""
     ordered = sorted(moments)
-    return max(bisect_left(ordered, moment + 0.999) - index for index, moment in enumerate(ordered))
+    return max(bisect_left(ordered, moment + 0.99999) - index for index, moment in enumerate(ordered))
 
 
 def rate_of(moments: Sequence[float]) -> float:
@@ -125,7 +125,7 @@ class Promises:
         slow = [replace(EUROPE, scope=f"region-{number}", rate=1.0) for number in range(4)]
         await asyncio.gather(*(once(gate, limit) for limit in slow))
         await house.pass_seconds(1 / PACE - 0.019)
-        now = await house.now()
+        now = house.now()
         grants = await asyncio.gather(*(once(gate, limit, account) for limit in slow))
         together = [now + offset for grant in grants for offset in grant.offsets_seconds]
         assert len(together) == 4

@@ -1,15 +1,19 @@
 #!lua flags=allow-oom
--- A probe got through: the limits are open again. One that was shut anew meanwhile stays shut.
+-- A call got through: the limits are open again and nothing is held against them. One that was shut anew meanwhile, because the host said so, stays shut.
 -- KEYS:   the limits
 -- ARGV:   none
 -- REPLY:  how many were opened
--- MEMORY: allowed when full
+-- MEMORY: allowed when full: it only frees
 local time = redis.call('TIME')
 local now, opened = time[1] * 1000000 + time[2], 0
 for _, key in ipairs(KEYS) do
-  if tonumber(redis.call('HGET', key, 'until') or 0) <= now then
-    opened = opened + redis.call('HDEL', key, 'level')
-    redis.call('HDEL', key, 'until', 'cause', 'probe')
+  local known = redis.call('HMGET', key, 'until', 'doubts')
+  if known[1] or known[2] then
+    redis.call('HDEL', key, 'doubts', 'aside', 'asides')
+    if tonumber(known[1] or 0) <= now then
+      redis.call('HDEL', key, 'until', 'cause', 'level', 'probe')
+      opened = opened + 1
+    end
   end
 end
 return opened

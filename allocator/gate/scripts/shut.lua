@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Shut a limit; many calls that come back refused at once count as one closing.
+-- Shut a limit; many calls that come back refused at once count as one closing. How long it is set aside stays as it is.
 -- KEYS:   the limit
--- ARGV:   cause, for how long in ms or '', first cool-down ms, last cool-down ms, jitter 0..1
+-- ARGV:   cause, for how long in ms or '', first cool-down ms, last cool-down ms, jitter 0..1, whether the host has answered 0|1
 -- REPLY:  ms until its probe
 -- MEMORY: allowed when full
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local known = redis.call('HMGET', KEYS[1], 'until', 'level')
-local ends, level = tonumber(known[1] or 0), tonumber(known[2] or 0)
+local known = redis.call('HMGET', KEYS[1], 'until', 'level', 'aside')
+local ends, level, aside = tonumber(known[1] or 0), tonumber(known[2] or 0), tonumber(known[3] or 0)
 local asked = ARGV[2] ~= '' and now + tonumber(ARGV[2]) * 1000 or nil
 if ends > now then
   ends = math.max(ends, asked or 0)
@@ -18,5 +18,6 @@ else
 end
 redis.call('HSET', KEYS[1], 'until', string.format('%.0f', ends), 'level', math.min(level, 30), 'cause', ARGV[1])
 redis.call('HDEL', KEYS[1], 'probe')
+if ARGV[6] == '1' and aside <= now then redis.call('HDEL', KEYS[1], 'doubts', 'aside', 'asides') end
 redis.call('PEXPIRE', KEYS[1], 3600000)
-return math.ceil((ends - now) / 1000)
+return math.ceil((math.max(ends, aside) - now) / 1000)
