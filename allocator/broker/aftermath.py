@@ -7,11 +7,16 @@ cancellation is an order that stays pending until everything it asks for is dura
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from allocator.broker.broker import Condemned, Hold
+from allocator.contract.codes import Code
+
+_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,25 @@ class Order:
 
     entry_id: str
     request_id: str | None
+    fields: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    """All that the entry holds, where it names no request."""
+
+    @classmethod
+    def read(cls, entry_id: str, words: Sequence[bytes]) -> Order:
+        """Read an entry's `field, value, ...`; of a field that is there twice the last counts."""
+        pairs = tuple(zip(words[::2], words[1::2], strict=True))
+        given = dict(pairs).get(b"id", b"")
+        return cls(entry_id, given.decode()) if _ID.fullmatch(given) else cls(entry_id, None, pairs)
+
+    @property
+    def at_ms(self) -> int:
+        """When Redis took it."""
+        return int(self.entry_id.partition("-")[0])
+
+    def to_json(self) -> bytes:
+        """Its fields for a dead letter: one JSON object in ASCII, in which bytes that are no UTF-8 are escaped."""
+        texts = {_text(name): _text(value) for name, value in self.fields}
+        return json.dumps(texts, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +71,15 @@ class Aftermath(Protocol):
         """All that the order asks for is done, or durable."""
         ...
 
+    async def bury(self, order: Order, code: Code, message: str) -> bool:
+        """Settle an order that names no request and keep its fields as a dead letter; False where it was settled."""
+        ...
+
     async def seize(self, request_id: str) -> Hold | Over | None:
-        """Take a request over at once, under way as it is; its holder is told. None: nobody has asked for this id."""
+        """Take a request over at once, under way as it is; its holder is told. None: nobody has asked for this id.
+
+        The hold is `uncertain` unless the request was handed back with no call left unanswered.
+        """
         ...
 
     async def forestall(self, order: Order, fields: Mapping[str, str], event: str) -> bool:
@@ -70,3 +101,7 @@ class Aftermath(Protocol):
     async def seized(self) -> list[str]:
         """The requests that were seized since the last call, waiting at most 2 s for the first."""
         ...
+
+
+def _text(word: bytes) -> str:
+    return word.decode(errors="backslashreplace")

@@ -96,6 +96,8 @@ class Hold:
     doubtful: bool = False
     """Redis has lost something since the entry came in, or in the day before (the request may be one sent again): a
     session may be in play that no record knows of."""
+    trail: str = ""
+    """What was kept with it of its way so far."""
 
     @property
     def enqueued_at_ms(self) -> int:
@@ -166,7 +168,7 @@ class Ending:
     """The last state of one request: `fields` of its hash begin with `state`; `event` announces it.
 
     `session` is what an allocation hands over, as (provider, session id); `condemn` what must not outlive it. `bury`
-    keeps the bytes as a dead letter of this code.
+    keeps the bytes as a dead letter of this code. `trail` is kept with the record, in place of an earlier one.
     """
 
     hold: Hold
@@ -176,6 +178,7 @@ class Ending:
     session: tuple[str, str] | None = None
     condemn: tuple[Condemned, ...] = ()
     bury: Code | None = None
+    trail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +240,12 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What waits and what is held, over the whole fleet."""
+    """What waits, what is held and what is parked (which is not held), over the whole fleet."""
 
     held: int
     condemned: int
     depths: Mapping[Priority, Depth]
+    parked: int = 0
 
 
 class Broker(Protocol):
@@ -251,12 +255,19 @@ class Broker(Protocol):
         """The broker's clock, Unix milliseconds: the one that deadlines are counted on."""
         ...
 
+    def loss_ms(self) -> int:
+        """When the broker lost something last, as far as `look_back` has found out; NEVER_MS where it never did."""
+        ...
+
     async def prepare(self) -> None:
         """Make the groups and the namespace's `meta`, or check them; NamespaceTaken where they are another's."""
         ...
 
-    async def look_back(self) -> None:
-        """Find out whether the broker has lost something; holds and condemned from before are marked from now on."""
+    async def look_back(self) -> int:
+        """Find out whether the broker has lost something; holds and condemned from before are marked from now on.
+
+        Gives the Unix milliseconds of the last loss, suspected ones included; NEVER_MS where there was none.
+        """
         ...
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:

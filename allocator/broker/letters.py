@@ -58,6 +58,11 @@ class Homeless:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """The letter is a cancellation that named no request: there is nothing to send again; it stays."""
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """Its id is under way, or has ended otherwise than by a failure without a session; the letter stays."""
 
@@ -65,4 +70,4 @@ class Known:
     state: str
 
 
-ReplayReply = Replayed | Gone | Empty | Homeless | Known
+ReplayReply = Replayed | Gone | Empty | Homeless | Unsent | Known

@@ -66,6 +66,10 @@ class MemoryBroker:
         """See `Broker.now_ms`."""
         return self._store.now_ms()
 
+    def loss_ms(self) -> int:
+        """See `Broker.loss_ms`."""
+        return self._store.doubted_ms
+
     async def prepare(self) -> None:
         """See `Broker.prepare`."""
         store = self._ask()
@@ -77,12 +81,16 @@ class MemoryBroker:
             raise NamespaceTaken(f"the namespace speaks contract {store.contract}")
         store.grouped = True
 
-    async def look_back(self) -> None:
+    async def look_back(self) -> int:
         """See `Broker.look_back`."""
         store = self._ask()
         if self._beat > store.beat:
             store.loss_ms = store.now_ms()
+        elif not self._beat and store.known_history != store.history:
+            store.suspected_ms = store.now_ms()  # who is new cannot prove it
+        store.known_history = store.history
         store.beat = self._beat = max(store.beat, self._beat) + 1
+        return store.doubted_ms
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
         """See `Broker.take`."""
@@ -173,7 +181,7 @@ class MemoryBroker:
             priority=entry.priority,
             deadline_ms=deadline_ms,
             raw=entry.raw or b"",
-            doubtful=entry.enqueued_at_ms < self._store.loss_ms + DOUBT_MS,
+            doubtful=entry.enqueued_at_ms < self._store.doubted_ms + DOUBT_MS,
         )
 
     async def reclaim(self, count: int) -> list[Hold]:
@@ -189,6 +197,7 @@ class MemoryBroker:
                 continue
             record.fence, record.takes = f"{prefix}.{index}", record.takes + (not record.clean)
             uncertain, record.clean = not record.clean, False
+            store.unpark(request_id, record)
             store.leases[request_id] = now_ms + self._lease_ms
             attempts = store.allocation(request_id).get("attempts")
             holds.append(
@@ -203,7 +212,8 @@ class MemoryBroker:
                     takes=record.takes,
                     uncertain=uncertain,
                     attempts=decode_attempts(attempts) if attempts else (),
-                    doubtful=int(record.entry_id.partition("-")[0]) < store.loss_ms + DOUBT_MS,
+                    doubtful=int(record.entry_id.partition("-")[0]) < store.doubted_ms + DOUBT_MS,
+                    trail=record.trail,
                 )
             )
         return holds
@@ -259,7 +269,7 @@ class MemoryBroker:
             entry = Entry(record.priority, record.entry_id, record.body)
             message = ending.fields.get("error_message", "")
             store.dead_letters.append(DeadLetter(ending.bury.value, message, hold.request_id, entry))
-        record.body, record.clean = None, False
+        record.body, record.clean, record.trail = None, False, ending.trail or record.trail
         record.expires_at_ms = store.now_ms() + ending.keep_ms
         store.leases.pop(hold.request_id, None)
         store.announce(hold.request_id, state, ending.event, record.reply_to)
@@ -322,7 +332,9 @@ class MemoryBroker:
         for priority, stream in store.streams.items():
             waited_ms = now_ms - stream.fresh[0].enqueued_at_ms if stream.fresh else 0
             depths[priority] = Depth(len(stream.fresh), len(stream.pending), max(0, waited_ms) / 1000)
-        return Survey(held=len(store.leases), condemned=len(store.condemned), depths=depths)
+        parked = len(store.parked)
+        held = len(store.leases) - parked
+        return Survey(held=held, condemned=len(store.condemned), depths=depths, parked=parked)
 
     async def close(self) -> None:
         """See `Broker.close`: here no name is kept of a worker."""

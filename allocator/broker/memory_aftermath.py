@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from allocator.broker.aftermath import Order, Over
-from allocator.broker.broker import BrokerUnavailable, Condemned, Hold
-from allocator.broker.memory_store import MemoryStore, Record
+from allocator.broker.broker import BrokerUnavailable, Condemned, Entry, Hold
+from allocator.broker.memory_store import DeadLetter, MemoryStore, Record
 from allocator.contract.allocation import decode_attempts
+from allocator.contract.codes import Code
+from allocator.contract.request import Priority
 
 BLOCK_SECONDS = 2.0
 
@@ -48,6 +50,16 @@ class MemoryAftermath:
         """See `Aftermath.settle`."""
         self._ask().orders_pending.pop(order.entry_id, None)
 
+    async def bury(self, order: Order, code: Code, message: str) -> bool:
+        """See `Aftermath.bury`."""
+        store = self._ask()
+        if store.orders_pending.pop(order.entry_id, None) is None:
+            return False
+        # the ledger keeps entries of requests; what stands for the priority of one that is none says nothing
+        entry = Entry(Priority.NORMAL, order.entry_id, order.to_json())
+        store.dead_letters.append(DeadLetter(code.value, message, "", entry))
+        return True
+
     async def seize(self, request_id: str) -> Hold | Over | None:
         """See `Aftermath.seize`."""
         store = self._ask()
@@ -58,7 +70,9 @@ class MemoryAftermath:
             return Over(record.final, record.session, record.entry_id)
         if record.body is None or record.priority is None:
             return None
+        uncertain = not record.clean
         record.fence, record.clean = self._fence(), False
+        store.unpark(request_id, record)
         store.leases[request_id] = store.now_ms() + self._lease_ms
         store.signals.append(request_id)
         store.wake()
@@ -72,8 +86,9 @@ class MemoryAftermath:
             raw=record.body,
             generation=record.generation,
             takes=record.takes,
-            uncertain=True,
+            uncertain=uncertain,
             attempts=decode_attempts(attempts) if attempts else (),
+            trail=record.trail,
         )
 
     async def forestall(self, order: Order, fields: Mapping[str, str], event: str) -> bool:

@@ -51,6 +51,9 @@ class Record:
     generation: int = 1
     takes: int = 1
     clean: bool = False
+    parked: tuple[str, ...] | None = None
+    """Its lots, while it is parked."""
+    trail: str = ""
     reply_to: list[str] = field(default_factory=list)
     final: str | None = None
     session: tuple[str, str] | None = None
@@ -77,7 +80,7 @@ class Stream:
 class MemoryStore:
     """One namespace, shared by the MemoryBrokers of several workers.
 
-    `away` makes every step raise BrokerUnavailable, `full` makes `reserve` raise BrokerFull.
+    `away` makes every step raise BrokerUnavailable, `full` makes `reserve` and `park` raise BrokerFull.
     """
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
@@ -89,6 +92,10 @@ class MemoryStore:
         self.dead_letters: list[DeadLetter] = []
         self.beat = 0
         self.loss_ms = NEVER_MS
+        self.suspected_ms = NEVER_MS
+        self.history = 0
+        """The name of the server's history: a restart and a restored backup change it, as a flush does not."""
+        self.known_history = 0
         self._order_number = 0
         self._waiters: list[asyncio.Future[None]] = []
         self.forget()
@@ -101,12 +108,16 @@ class MemoryStore:
         self.streams = {priority: Stream() for priority in Priority}
         self.records: dict[str, Record] = {}
         self.leases: dict[str, int] = {}
+        self.parked: dict[str, None] = {}
+        self.lots: dict[tuple[str, Priority], list[tuple[int, str]]] = {}
+        self.lot_turns: dict[str, int] = {}
         self.condemned: dict[tuple[str, str], Condemned] = {}
         self.due_ms: dict[tuple[str, str], int] = {}
         self.orders_fresh: deque[Order] = deque()
         self.orders_pending: dict[str, tuple[Order, int]] = {}
         self.signals: list[str] = []
         self.turn_until_ms = 0
+        self.levers: dict[str, str] = {}
         self.stops: dict[tuple[str, str], int] = {}
         self.orphans: dict[str, tuple[int, Tally, tuple[Orphan, ...]]] = {}
         self._hashes: dict[str, dict[str, str]] = {}
@@ -150,6 +161,11 @@ class MemoryStore:
             self._hashes.pop(request_id, None)
             self._hash_expires_at_ms.pop(request_id, None)
 
+    @property
+    def doubted_ms(self) -> int:
+        """When something was lost last, proven or suspected."""
+        return max(self.loss_ms, self.suspected_ms)
+
     def record(self, request_id: str) -> Record | None:
         """The record, where there is one that has not aged out."""
         record = self.records.get(request_id)
@@ -163,6 +179,15 @@ class MemoryStore:
         record = self.record(request_id)
         return record if record is not None and record.fence == fence and record.final is None else None
 
+    def unpark(self, request_id: str, record: Record) -> None:
+        """Take a request out of its lots, where it is parked."""
+        if record.parked is not None and record.priority is not None:
+            for lot in dict.fromkeys(record.parked):
+                self.lots[lot, record.priority].remove((record.deadline_ms, request_id))
+            record.parked = None
+            del self.parked[request_id]
+            self.write_allocation(request_id, {"state": "allocating", "updated_at": str(self.now_ms())})
+
     def read(self, priority: Priority, count: int) -> list[Entry]:
         """Make up to `count` new entries of one stream pending."""
         stream = self.streams[priority]
@@ -173,10 +198,15 @@ class MemoryStore:
             taken.append(entry)
         return taken
 
-    def order(self, request_id: str | None) -> None:
+    def order(self, request_id: str) -> None:
         """Add one cancellation as a matchmaker does."""
+        self.order_by((b"id", request_id.encode()))
+
+    def order_by(self, *fields: tuple[bytes, bytes]) -> None:
+        """Add one entry with these fields to the cancellations."""
         self._order_number += 1
-        self.orders_fresh.append(Order(f"{self.now_ms()}-{self._order_number}", request_id))
+        words = [word for pair in fields for word in pair]
+        self.orders_fresh.append(Order.read(f"{self.now_ms()}-{self._order_number}", words))
         self.wake()
 
     def read_orders(self, count: int) -> list[Order]:

@@ -27,7 +27,8 @@ from allocator.broker.broker import (
     ReserveReply,
     Stale,
 )
-from allocator.contract.allocation import decode_attempts
+from allocator.broker.parking import Arrivals, Stay, Want
+from allocator.contract.allocation import decode_attempts, encode_attempts
 from allocator.contract.keys import GROUP, REQUEST_FIELD, Keys
 from allocator.contract.request import Priority
 
@@ -88,8 +89,8 @@ def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any], *, loss_ms
 
 
 def reclaimed(reply: Sequence[bytes], *, loss_ms: int) -> Hold:
-    """Read one item of `reclaim.lua`'s reply, or what `seize.lua` took over."""
-    request_id, raw, fence, generation, deadline_ms, entry_id, priority, takes, clean, attempts = reply
+    """Read one item of `reclaim.lua`'s reply, or what `seize.lua` or `claim_parked.lua` took over."""
+    request_id, raw, fence, generation, deadline_ms, entry_id, priority, takes, clean, attempts, trail = reply
     return Hold(
         request_id=request_id.decode(),
         fence=fence.decode(),
@@ -102,7 +103,43 @@ def reclaimed(reply: Sequence[bytes], *, loss_ms: int) -> Hold:
         uncertain=not clean,
         attempts=decode_attempts(attempts.decode()) if attempts else (),
         doubtful=int(entry_id.partition(b"-")[0]) < loss_ms + DOUBT_MS,
+        trail=trail.decode(),
     )
+
+
+def park(stays: Sequence[Stay], keys: Keys, *, now_ms: int) -> tuple[list[str], Words]:
+    """Keys and arguments of `park.lua`."""
+    named, args = [keys.leases, keys.parked], Words([keys.lots, now_ms])
+    for stay in stays:
+        hold = stay.hold
+        named += [keys.record(hold.request_id), keys.allocation(hold.request_id)]
+        args += [hold.request_id, hold.fence, stay.wake_ms, "\n".join(stay.lots)]
+        args += [encode_attempts(stay.attempts) if stay.attempts else ""]
+        args += [stay.code.value if stay.code else "", stay.message, stay.trail]
+    return named, args
+
+
+def claim(wants: Sequence[Want], count: int, keys: Keys, *, fence: str, lease_ms: int) -> tuple[list[str], Words]:
+    """Keys and arguments of `claim_parked.lua`."""
+    args = Words([keys.record(""), keys.allocation(""), keys.lots, f"{fence}.", lease_ms, count])
+    for want in wants:
+        args += [want.lot, want.count]
+    return [keys.parked, keys.leases, keys.lot_turns], args
+
+
+def arrivals(reply: Sequence[Any], wants: Sequence[Want], *, loss_ms: int) -> Arrivals:
+    """Read the reply of `claim_parked.lua`."""
+    if len(reply) == 1:
+        return Arrivals()
+    parked, holds, counts = reply
+    size = len(Priority)
+    waiting = {
+        want.lot: dict(zip(Priority, counts[start : start + size], strict=True))
+        for want, start in zip(wants, range(0, len(counts), size), strict=True)
+        if any(counts[start : start + size])
+    }
+    arrived = tuple((reclaimed(each, loss_ms=loss_ms), wants[number].lot) for number, *each in holds)
+    return Arrivals(arrived, waiting, parked)
 
 
 def commit(
@@ -122,7 +159,7 @@ def commit(
         named += [keys.record(hold.request_id), keys.allocation(hold.request_id)]
         args += [hold.request_id, hold.fence, ending.keep_ms]
         args += [session[1], f"{session[0]}/{session[1]}"] if session else ["", ""]
-        args += [ending.event, ending.bury.value if ending.bury else ""]
+        args += [ending.event, ending.bury.value if ending.bury else "", ending.trail]
         args += [len(ending.condemn), len(ending.fields) * 2]
         for each in ending.condemn:
             args += [member(each), each.reason]

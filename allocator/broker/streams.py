@@ -97,6 +97,10 @@ class StreamsBroker:
         """Redis time, as of its last reply and this machine's clock since."""
         return int(time.time() * 1000) + self._offset_ms
 
+    def loss_ms(self) -> int:
+        """When Redis lost something last, as far as `look_back` saw; NEVER_MS where it never did."""
+        return self._loss_ms
+
     async def prepare(self) -> None:
         """See `Broker.prepare`; UnfitServer where the server may not be used."""
         async with self.steps.asking():
@@ -114,12 +118,13 @@ class StreamsBroker:
                 f"namespace {self._keys.namespace!r} speaks contract {int(contract)}: upgrade this worker"
             )
 
-    async def look_back(self) -> None:
+    async def look_back(self) -> int:
         """See `Broker.look_back`."""
         beat = "" if self._beat is None else self._beat
         now_ms, loss_ms, proven_ms, self._beat = await self._run("history", [self._keys.history], [beat])
         self._loss_ms, self._proven_ms = loss_ms or NEVER_MS, proven_ms or NEVER_MS
         self._saw_time(now_ms)
+        return self._loss_ms
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
         """See `Broker.take`."""
@@ -164,8 +169,8 @@ class StreamsBroker:
     async def reclaim(self, count: int) -> list[Hold]:
         """See `Broker.reclaim`."""
         prefixes = [self._keys.record(""), self._keys.allocation("")]
-        args = [*prefixes, f"{self._fences.new()}.", min(count, BATCH_MAX), self._lease_ms]
-        reply = await self._run("reclaim", [self._keys.leases], args)
+        args = [*prefixes, f"{self._fences.new()}.", min(count, BATCH_MAX), self._lease_ms, self._keys.lots]
+        reply = await self._run("reclaim", [self._keys.leases, self._keys.parked], args)
         self._saw_time(reply[0])
         return [packing.reclaimed(each, loss_ms=self._loss_ms) for each in reply[1:]]
 
@@ -230,14 +235,13 @@ class StreamsBroker:
     async def survey(self) -> Survey:
         """See `Broker.survey`."""
         streams = [self._keys.requests(priority) for priority in Priority]
-        now_ms, held, condemned, *depths = await self._run(
-            "survey", [self._keys.leases, self._keys.condemned, *streams], [GROUP]
-        )
+        keys = [self._keys.leases, self._keys.condemned, self._keys.parked, *streams]
+        now_ms, held, condemned, parked, *depths = await self._run("survey", keys, [GROUP])
         self._saw_time(now_ms)
         found: Mapping[Priority, Depth] = {
             priority: packing.depth(now_ms, *each) for priority, each in zip(Priority, depths, strict=True)
         }
-        return Survey(held=held, condemned=condemned, depths=found)
+        return Survey(held=held, condemned=condemned, depths=found, parked=parked)
 
     async def close(self) -> None:
         """See `Broker.close`; names of others that died with nothing pending go as well."""

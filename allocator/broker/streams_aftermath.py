@@ -6,7 +6,6 @@ its end, so that a holder lets go at once; one that misses it finds its fence st
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,14 +13,16 @@ from allocator.broker import packing
 from allocator.broker.aftermath import Order, Over
 from allocator.broker.broker import NEVER_MS, Condemned, Hold
 from allocator.broker.steps import BLOCK_MS, Steps
+from allocator.broker.streams import DEAD_LETTER_AGE_SECONDS, DEAD_LETTERS_MAX
+from allocator.contract.codes import Code
 from allocator.contract.keys import GROUP, Keys
 from allocator.redis_io.errors import CommandFault, RedisFault
 from allocator.redis_io.scripts import Script
 
 _SCRIPTS = {
-    name: Script.load("allocator.broker.scripts", name) for name in ("seize", "forestall", "condemn", "release")
+    name: Script.load("allocator.broker.scripts", name)
+    for name in ("bury_order", "seize", "forestall", "condemn", "release")
 }
-_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class StreamsAftermath:
@@ -75,10 +76,18 @@ class StreamsAftermath:
                 if isinstance(reply, RedisFault):
                     raise reply
 
+    async def bury(self, order: Order, code: Code, message: str) -> bool:
+        """See `Aftermath.bury`."""
+        keys = [self._keys.cancellations, self._keys.dead_letters]
+        oldest = f"{self._now_ms() - DEAD_LETTER_AGE_SECONDS * 1000}-0"
+        args = [GROUP, order.entry_id, code.value, message, order.to_json(), oldest, DEAD_LETTERS_MAX]
+        return bool(await self._run("bury_order", keys, args))
+
     async def seize(self, request_id: str) -> Hold | Over | None:
         """See `Aftermath.seize`."""
         keys = [self._keys.record(request_id), self._keys.leases, self._keys.signals, self._keys.allocation(request_id)]
-        args = [request_id, self._fence(), self._lease_ms]
+        keys.append(self._keys.parked)
+        args = [request_id, self._fence(), self._lease_ms, self._keys.lots]
         reply = await self._run("seize", keys, args)
         match reply[0]:
             case b"seized":
@@ -143,7 +152,5 @@ class StreamsAftermath:
         return await self._steps.run(_SCRIPTS[name], keys, args)
 
 
-def _order(entry_id: bytes, fields: Sequence[bytes] | None) -> Order:
-    pairs = dict(zip((fields or ())[::2], (fields or ())[1::2], strict=True))
-    request_id = pairs.get(b"id", b"")
-    return Order(entry_id.decode(), request_id.decode() if _ID.fullmatch(request_id) else None)
+def _order(entry_id: bytes, words: Sequence[bytes] | None) -> Order:
+    return Order.read(entry_id.decode(), words or ())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from allocator.broker.letters import Empty, Gone, Homeless, Known, Letter, Opened, Replayed, ReplayReply
+from allocator.broker.letters import Empty, Gone, Homeless, Known, Letter, Opened, Replayed, ReplayReply, Unsent
 from allocator.contract.keys import REQUEST_FIELD, Keys
 from allocator.contract.request import Priority
 from allocator.redis_io.connect import RedisConnection
@@ -51,6 +51,8 @@ class StreamsLetters:
 
     async def replay(self, letter: Letter) -> ReplayReply:
         """Put its request into its stream again and remove the letter, in one step."""
+        if letter.stream == self._keys.cancellations:
+            return Unsent()
         if letter.stream not in {self._keys.requests(priority) for priority in Priority}:
             return Homeless(letter.stream)
         request_id = letter.request_id or ""

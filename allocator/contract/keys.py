@@ -73,6 +73,25 @@ class Keys:
         return f"{self.prefix}:internal:leases"
 
     @property
+    def parked(self) -> str:
+        """Set of the requests that are parked."""
+        return f"{self.prefix}:internal:parked"
+
+    @property
+    def lots(self) -> str:
+        """What the names of all lots begin with; a lot that is empty is no key."""
+        return f"{self.prefix}:internal:parked:"
+
+    def lot(self, lot: str, priority: Priority) -> str:
+        """Sorted set of the requests of one priority that are parked for one place, by deadline."""
+        return f"{self.lots}{lot}:{priority.value}"
+
+    @property
+    def lot_turns(self) -> str:
+        """Hash of how many were called from each lot, modulo ten: every tenth call is a lower priority's."""
+        return f"{self.prefix}:internal:parked-turns"
+
+    @property
     def condemned(self) -> str:
         """Sorted set of the session ids that must not live, by when they are looked at next."""
         return f"{self.prefix}:internal:condemned"
@@ -102,6 +121,11 @@ class Keys:
         return f"{self.prefix}:internal:history"
 
     @property
+    def levers(self) -> str:
+        """Hash of what operators have set for the whole fleet: a few fields, each with its end."""
+        return f"{self.prefix}:internal:levers"
+
+    @property
     def lasting(self) -> frozenset[str]:
         """The keys that have no lifetime; each is bounded by trimming or by what is under way."""
         return frozenset(
@@ -111,9 +135,11 @@ class Keys:
                 self.results,
                 self.meta,
                 self.leases,
+                self.parked,
                 self.condemned,
                 self.condemned_notes,
                 self.history,
+                self.levers,
             }
         )
 

@@ -9,15 +9,18 @@ import pytest
 
 from allocator.broker import memory_aftermath, streams_aftermath
 from allocator.broker.aftermath import Aftermath, Order, Over
-from allocator.broker.broker import BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
+from allocator.broker.broker import NEVER_MS, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
+from allocator.broker.letters import Unsent
 from allocator.broker.memory_aftermath import MemoryAftermath
 from allocator.broker.memory_store import Record
 from allocator.broker.steps import Steps
 from allocator.broker.streams import StreamsBroker
 from allocator.broker.streams_aftermath import StreamsAftermath
+from allocator.broker.streams_letters import StreamsLetters
 from allocator.contract.allocation import Attempt, Outcome
 from allocator.contract.codes import Code
 from allocator.contract.keys import GROUP
+from allocator.contract.request import Priority
 
 if TYPE_CHECKING:
     from tests.broker.conftest import House, StreamsHouse, TwinHouse
@@ -57,10 +60,25 @@ def aftermath_of(house: Any, worker: str = "w-1") -> Aftermath:
 
 async def order(house: Any, request_id: str = "m-1") -> None:
     """What a matchmaker does to cancel."""
+    await order_by(house, (b"id", request_id.encode()))
+
+
+async def order_by(house: Any, *fields: tuple[bytes, bytes]) -> None:
     if hasattr(house, "store"):
-        house.store.order(request_id)
+        house.store.order_by(*fields)
     else:
-        await house.connection.execute("XADD", house.keys.cancellations, "*", "id", request_id)
+        words = [word for pair in fields for word in pair]
+        await house.connection.execute("XADD", house.keys.cancellations, "*", *words)
+
+
+NO_ID = [
+    ((b"name", b"m-1"), (b"request", b"{}")),
+    ((b"id", b""),),
+    ((b"id", b"m 1"),),
+    ((b"id", b"\xff"), (b"\xfe", b"")),
+    ((b"id", b"x" * 129),),
+    ((b"id", b"m-1"), (b"id", b"")),
+]
 
 
 async def allocated(house: House, **ask: Any) -> Hold:
@@ -96,6 +114,53 @@ class Promises:
         assert await first.stray_orders(10, LEASE_MS) == []
         await house.pass_ms(12)
         assert await first.stray_orders(1, 10) == [read]
+
+    @pytest.mark.parametrize("fields", NO_ID)
+    async def test_an_order_that_names_no_request_is_buried_once_with_what_it_holds(
+        self, house: House, fields: tuple[tuple[bytes, bytes], ...]
+    ) -> None:
+        await house.prepared()
+        aftermath = aftermath_of(house)
+        await order_by(house, *fields)
+        (read,) = await aftermath.orders(10)
+        assert (read.request_id, read.fields) == (None, fields)
+        assert await aftermath.bury(read, Code.INVALID_REQUEST, "bad")
+        assert not await aftermath.bury(read, Code.INVALID_REQUEST, "bad")
+        assert await aftermath.stray_orders(10, 0) == []
+        ((code, request_id, kept),) = await house.dead_letters()
+        assert (code, request_id, kept) == ("invalid_request", "", read.to_json())
+        texts = {name.decode(errors="backslashreplace"): value for name, value in fields}
+        assert {name: value.encode() for name, value in json.loads(kept).items()} == {
+            name: value.replace(b"\xff", rb"\xff") for name, value in texts.items()
+        }
+
+    async def test_an_order_that_was_settled_is_not_buried(self, house: House) -> None:
+        await house.prepared()
+        aftermath = aftermath_of(house)
+        await order_by(house, *NO_ID[0])
+        (read,) = await aftermath.orders(10)
+        await aftermath.settle(read)
+        assert not await aftermath.bury(read, Code.INVALID_REQUEST, "bad")
+        assert await house.dead_letters() == []
+
+    async def test_a_loss_is_dated_by_whoever_looks_back(self, house: House) -> None:
+        broker = await house.prepared()
+        assert await broker.look_back() == NEVER_MS
+        await broker.look_back()
+        await house.flush()
+        if hasattr(house, "store"):
+            house.store.beat = 0
+        lost_at_ms = await broker.look_back()
+        assert lost_at_ms == pytest.approx(broker.now_ms(), abs=1000)
+        assert await house.broker("w-2").look_back() == lost_at_ms
+
+    async def test_what_was_handed_back_clean_is_seized_without_suspicion_once(self, house: House) -> None:
+        broker, aftermath = await house.prepared(), aftermath_of(house)
+        await broker.hand_back([(await house.held(broker), True)])
+        first, second = await aftermath.seize("m-1"), await aftermath.seize("m-1")
+        assert isinstance(first, Hold)
+        assert isinstance(second, Hold)
+        assert (first.uncertain, second.uncertain) == (False, True)
 
     async def test_seizing_makes_the_holders_fence_stale_and_tells_everyone(self, house: House) -> None:
         broker = await house.prepared()
@@ -258,17 +323,6 @@ async def test_a_settling_that_was_cut_short_leaves_nothing_behind(streams: Stre
     assert (await streams.connection.execute("XPENDING", streams.keys.cancellations, GROUP))[0] == 0
 
 
-@pytest.mark.parametrize("fields", [("name", "m-1"), ("id", ""), ("id", "m 1"), ("id", b"\xff"), ("id", "x" * 129)])
-async def test_an_order_that_names_no_id_is_read_as_one(streams: StreamsHouse, fields: tuple[str, Any]) -> None:
-    await streams.prepared()
-    aftermath = aftermath_of(streams)
-    await streams.connection.execute("XADD", streams.keys.cancellations, "*", *fields)
-    (read,) = await aftermath.orders(10)
-    assert read.request_id is None
-    await aftermath.settle(read)
-    assert await streams.connection.execute("XLEN", streams.keys.cancellations) == 0
-
-
 async def test_a_reply_stream_that_is_none_costs_the_others_nothing(streams: StreamsHouse) -> None:
     await allocated(streams, reply_to="mm-7")
     await streams.connection.execute("DEL", streams.keys.results_for("mm-7"))
@@ -301,3 +355,18 @@ async def test_a_lost_group_is_made_anew_and_no_order_is_lost(streams: StreamsHo
     (read,) = await aftermath.orders(10)
     assert read.request_id == "m-1"
     await aftermath.settle(read)
+
+
+async def test_a_buried_order_is_listed_opened_and_never_replayed(streams: StreamsHouse) -> None:
+    await streams.prepared()
+    aftermath, letters = aftermath_of(streams), StreamsLetters(streams.connection, streams.keys)
+    await order_by(streams, (b"code", b"poisoned"), (b"stream", streams.keys.requests(Priority.HIGH).encode()))
+    (read,) = await aftermath.orders(10)
+    await aftermath.bury(read, Code.INVALID_REQUEST, "bad")
+    (letter,) = [each async for each in letters.every()]
+    assert (letter.code, letter.request_id, letter.stream) == ("invalid_request", None, streams.keys.cancellations)
+    assert await letters.replay(letter) == Unsent()
+    opened = await letters.open(letter.entry_id)
+    assert opened is not None
+    assert (opened.request, opened.letter.size_bytes) == (read.to_json(), letter.size_bytes)
+    assert await streams.left() == {}

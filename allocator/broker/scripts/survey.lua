@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Count what waits and what is held; nothing is changed.
--- KEYS:   leases, condemned, then the request streams
+-- KEYS:   leases, condemned, parked, then the request streams
 -- ARGV:   group
--- REPLY:  {now ms, leases, condemned, then for each stream: {length, pending, oldest untaken entry id or ''}}
+-- REPLY:  {now ms, leases of those not parked, condemned, parked, then for each stream: {length, pending, oldest untaken entry id or ''}}
 -- MEMORY: allowed when full
 local time = redis.call('TIME')
-local replies = {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('ZCARD', KEYS[1]), redis.call('ZCARD', KEYS[2])}
-for item = 3, #KEYS do
+local parked = redis.call('SCARD', KEYS[3])
+local replies = {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('ZCARD', KEYS[1]) - parked, redis.call('ZCARD', KEYS[2]), parked}
+for item = 4, #KEYS do
   local pending, last = 0, '0-0'
   if redis.call('EXISTS', KEYS[item]) == 1 then
     for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[item])) do
