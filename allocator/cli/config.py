@@ -1,47 +1,107 @@
 """`allocator config`: the effective settings and where each came from, secrets masked.
 
-In: the sources of the settings. Out: a table, or with `--json` one object, key to value and source. Whatever is set
-must be good (else exit 2); what a worker would still need is marked as not set, since other commands need less.
+In: the sources of the settings, and Redis where it answers at once. Out: a table, or with `--json` one object, key to
+value and source; beside the settings the operators' levers, with the source `lever`. Whatever is set must be good (else
+exit 2); what a worker would still need is marked as not set, since other commands need less. A Redis that cannot be
+asked is said and changes nothing else; an embedded one is not started for this.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from allocator.broker.levers import Levers
+from allocator.cli.asking import printable
 from allocator.cli.options import ConfigOption, JsonOption, SetOption, trace_or_exit
-from allocator.service.settings import WORKER_NEEDS, Leaf, Traced
+from allocator.service.settings import WORKER_NEEDS, Leaf, Settings, Traced
 
 WIDTH_PIPED = 1000
+ASK_SECONDS = 1.0
+NOT_REACHABLE = "levers: Redis not reachable"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lever:
+    """A lever as a setting is shown."""
+
+    key: str
+    value: Any
+    until_ms: int | None
 
 
 def config(file: ConfigOption = None, assignments: SetOption = None, *, as_json: JsonOption = False) -> None:
     """Show the effective settings and where each came from; secrets are masked."""
     traced = trace_or_exit(file, assignments, require=frozenset())
+    levers = asyncio.run(_levers(traced.settings))
     if as_json:
-        shown = {leaf.key: {"value": leaf.value, "source": _source(leaf)} for leaf in traced.leaves}
+        shown: dict[str, dict[str, Any]] = {
+            leaf.key: {"value": leaf.value, "source": _source(leaf)} for leaf in traced.leaves
+        }
+        for lever in _shown(levers):
+            shown[lever.key] = {"value": lever.value, "source": "lever", "until": lever.until_ms}
+        if levers is None:
+            typer.echo(NOT_REACHABLE, err=True)
         typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         console = Console()
         if not console.is_terminal:
             # Whoever pipes it searches it: each setting stays on its line.
             console.width = WIDTH_PIPED
-        console.print(_table(traced))
+        console.print(_table(traced, levers))
 
 
-def _table(traced: Traced) -> Table:
-    table = Table(
-        "setting", "value", "from", caption=_caption(traced), caption_justify="left", box=None, pad_edge=False
-    )
+async def _levers(settings: Settings) -> Levers | None:
+    """The levers in force; none where no Redis is named that runs by itself, None where it does not answer."""
+    from allocator.broker.broker import BrokerUnavailable
+    from allocator.redis_io.errors import RedisFault, RedisUrlError
+    from allocator.service.live_regions import open_panel
+
+    url = settings.redis.url.get_secret_value()
+    if not url or url.startswith("embedded:"):
+        return Levers()
+    try:
+        async with asyncio.timeout(ASK_SECONDS), open_panel(settings) as panel:
+            return await panel.board.read()
+    except (BrokerUnavailable, RedisFault, RedisUrlError, TimeoutError):
+        return None
+
+
+def _shown(levers: Levers | None) -> Iterator[_Lever]:
+    if levers is None:
+        return
+    if levers.paused:
+        yield _Lever("levers.paused", value=True, until_ms=levers.paused_until_ms)
+    for name, lever in levers.regions.items():
+        if lever.drained:
+            yield _Lever(f"levers.regions.{name}.drained", value=True, until_ms=lever.drained_until_ms)
+        if lever.rate is not None:
+            yield _Lever(f"levers.regions.{name}.rate", lever.rate, lever.rate_until_ms)
+
+
+def _table(traced: Traced, levers: Levers | None) -> Table:
+    from allocator.service.live_force import until
+
+    caption = _caption(traced)
+    if levers is None:
+        caption.append(f"\n{NOT_REACHABLE}")
+    table = Table("setting", "value", "from", caption=caption, caption_justify="left", box=None, pad_edge=False)
     for leaf in traced.leaves:
         style = "dim" if leaf.source == "default" else ""
         # As Text: a list's brackets must not be read as markup.
-        cells = (leaf.key, _value(leaf), _source(leaf))
+        cells = (leaf.key, _value(leaf.value), _source(leaf))
         table.add_row(*(Text(cell, style=style, overflow="fold") for cell in cells))
+    for lever in _shown(levers):
+        cells = (printable(lever.key), _value(lever.value), f"lever{until(lever.until_ms)}")
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
     return table
 
 
@@ -51,12 +111,12 @@ def _caption(traced: Traced) -> Text:
     )
 
 
-def _value(leaf: Leaf) -> str:
-    if leaf.value in (None, ""):
+def _value(value: Any) -> str:
+    if value in (None, ""):
         return "-"
-    if isinstance(leaf.value, float) and leaf.value.is_integer():
-        return str(int(leaf.value))
-    return leaf.value if isinstance(leaf.value, str) else json.dumps(leaf.value, ensure_ascii=False)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _source(leaf: Leaf) -> str:

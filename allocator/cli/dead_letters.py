@@ -99,7 +99,7 @@ def replay(
 
 
 def _replayed(letter: Letter, reply: ReplayReply, *, as_json: bool) -> int:
-    from allocator.broker.letters import Empty, Gone, Homeless, Known, Replayed
+    from allocator.broker.letters import Empty, Gone, Homeless, Known, Replayed, Unsent
 
     match reply:
         case Replayed(entry_id):
@@ -110,6 +110,8 @@ def _replayed(letter: Letter, reply: ReplayReply, *, as_json: bool) -> int:
             return _nothing(letter.entry_id)
         case Empty():
             complain(f"letter {letter.entry_id} holds no request: its entry had no field 'request'; send a new one")
+        case Unsent():
+            complain(f"letter {letter.entry_id} is a cancellation that names no request: use 'allocator cancel ID'")
         case Homeless(stream):
             complain(
                 f"letter {letter.entry_id} came in on {stream or 'no stream'}, which takes no requests here; "

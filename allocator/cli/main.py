@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from allocator import __version__
-from allocator.cli import cancel, config, dead_letters, demo, dev, doctor, matches, orphans, simulate, trial, worker
+from allocator.cli import (
+    cancel,
+    config,
+    dead_letters,
+    demo,
+    dev,
+    doctor,
+    explain,
+    matches,
+    orphans,
+    pause,
+    regions,
+    simulate,
+    trial,
+    worker,
+)
 
 app = typer.Typer(
     help="The placement broker between any matchmaker and any game-server host.",
@@ -39,6 +54,10 @@ app.command("submit")(matches.submit)
 app.command("get")(matches.get)
 app.command("wait")(matches.wait)
 app.command("cancel")(cancel.cancel)
+app.command("explain")(explain.explain)
+app.add_typer(regions.app, name="regions")
+app.command("pause")(pause.pause)
+app.command("resume")(pause.resume)
 app.command("orphans")(orphans.orphans)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(simulate.app, name="simulate")

@@ -75,7 +75,7 @@ async def _ask(settings: Settings, stop: Sequence[str], *, as_json: bool) -> int
     providers = build_providers(settings, report=complain)
     try:
         async with await connect(settings.redis.url.get_secret_value(), name="orphans") as connection:
-            _, aftermath, census = build_broker(settings, connection)
+            _, aftermath, census, _ = build_broker(settings, connection)
             before = await census.snapshot()
             if before.deployment not in {None, settings.deployment}:
                 complain(

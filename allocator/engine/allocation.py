@@ -16,8 +16,9 @@ answer `resolve`'s, what an end looks like `ending`'s.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
-from allocator.broker.broker import Already, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
+from allocator.broker.broker import Already, BrokerFull, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.request import AllocationRequest
@@ -25,12 +26,14 @@ from allocator.engine.attempt import Call
 from allocator.engine.course import SHORTEST_CALL_SECONDS, Course
 from allocator.engine.ending import Bad, End, Placed, adopt, ending
 from allocator.engine.lane import Lane
-from allocator.engine.observer import FellBack, Finished, LeaseLost
+from allocator.engine.observer import Crashed, FellBack, Finished, LeaseLost, NotReady, Parked
 from allocator.engine.parts import Parts
+from allocator.engine.readiness import why_not_ready
 from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
-from allocator.engine.ticket import Permit, Ticket
-from allocator.gate.gate import Cause
-from allocator.placement.plan import Candidate, Plan, deadline_code, plan
+from allocator.engine.stay import stay_of, tell_plan
+from allocator.engine.ticket import NoPermit, Permit, Ticket
+from allocator.engine.unserved import code_of, expired, nowhere
+from allocator.placement.plan import Candidate, Plan, Wish, plan
 from allocator.providers.provider import Session
 
 ROUND_PAUSE_FIRST_SECONDS = 0.2
@@ -39,27 +42,35 @@ NOTE_SECONDS = 0.3
 """Who waits so long after a push-back says so in its hash."""
 POISON_TAKES_MAX = 6
 """The first take, and one for each worker that processing the request may end: the contract allows five."""
-RETRY_AFTER_MS = 2000
-"""What a client is told where nobody knows better."""
-
-_OUTCOMES = {
-    Cause.FULL: Outcome.NO_CAPACITY,
-    Cause.UNAVAILABLE: Outcome.UNAVAILABLE,
-    Cause.CREDENTIAL: Outcome.UNAVAILABLE,
-}
+BUDGET_PAUSE_SECONDS = 0.5
+"""How long who has to repeat a call waits for the retry budget."""
 
 
 class HandBack(Exception):  # noqa: N818 - what a drain asks for
     """This process leaves: the request goes on elsewhere."""
 
 
+class IsParked(Exception):  # noqa: N818 - as above
+    """The request waits outside."""
+
+
 class Allocation:
     """One request, while this process holds it."""
 
     def __init__(
-        self, hold: Hold, request: AllocationRequest, parts: Parts, *, arrival: int, lease_until: float
+        self,
+        hold: Hold,
+        request: AllocationRequest,
+        parts: Parts,
+        *,
+        arrival: int,
+        lease_until: float,
+        called_to: str | None = None,
     ) -> None:
-        """`arrival` orders those of one priority and deadline; the lease is good until then on the loop's clock."""
+        """`arrival` orders those of one priority and deadline; the lease is good until then on the loop's clock.
+
+        `called_to`: the lot it was parked at.
+        """
         self.hold = hold
         self.waiting = False
         """Whether it may be broken off without harm: it waits for a permit or rests between rounds."""
@@ -68,8 +79,10 @@ class Allocation:
         self.draining = False
         self._parts = parts
         self._arrival = arrival
+        self._called_to = called_to
         self._noting: asyncio.Task[None] | None = None
-        self._course = Course.begin(hold, request, parts, lease_until=lease_until)
+        self._may_park = True
+        self._course = Course.begin(hold, request, parts, lease_until=lease_until, called_to=called_to)
 
     @property
     def clean(self) -> bool:
@@ -78,7 +91,7 @@ class Allocation:
 
     def renewed(self, lease_until: float) -> None:
         """The lease is ours for longer."""
-        self._course.lease_until = lease_until
+        self._course.lease(lease_until)
 
     async def run(self) -> bool:
         """Bring the request to its end and record it; False where it is to be handed back instead."""
@@ -89,13 +102,14 @@ class Allocation:
                 end = await self._place()
         except HandBack:
             return False
+        except IsParked:
+            self._parts.observe(Parked(self.hold.request_id))
         except LetGo:
             self._parts.observe(LeaseLost(self.hold.request_id))
         return True
 
     async def cancel(self) -> bool:
         """End a request that was seized to be cancelled; False where it was seized from us in turn."""
-        self._course.suspects.update(self._parts.providers)
         try:
             return await self._commit(Bad(State.CANCELLED, None, None))
         except LetGo:
@@ -103,42 +117,69 @@ class Allocation:
 
     async def _place(self) -> End:
         course, parts = self._course, self._parts
-        patient = self.hold.doubtful
         try:
-            if course.suspects:
-                found = await resolve(course, parts, "taken over from another worker", patient=patient)
-                if found is not None:
-                    return self._adopt(*found, self._plan())
-            if self.hold.takes > POISON_TAKES_MAX:
-                ended = self.hold.takes - 1
-                message = f"processing it has ended {ended} workers; see `allocator dead-letters`"
-                return Bad(State.FAILED, Code.POISONED, message, bury=True)
+            if (end := await self._found_already()) is not None:
+                return end
             while True:
                 route = self._plan()
-                if not route.candidates:
-                    return self._nowhere(route)
+                if (hopeless := nowhere(course, route)) is not None:
+                    return hopeless
                 if self.draining:
                     raise HandBack
                 self.waiting = True
                 await self._pause(route)
-                lanes = [parts.lanes.of(each.destination) for each in route.candidates]
-                permit = await self._permit(route, lanes)
+                permit = await self._permit(route)
                 self.waiting = False
-                if permit is None:
-                    return await self._last_look(route) if patient else self._expired(route)
-                candidate = route.candidates[lanes.index(permit.lane)]
+                if permit is NoPermit.TIME_IS_UP:
+                    return await self._at_deadline(route)
+                if permit is NoPermit.PARK:
+                    await self._park(route)
+                if not isinstance(permit, Permit):
+                    continue
+                candidate = next(each for each in route.candidates if self._lane(each) is permit.lane)
                 self._tell_fallback(candidate)
                 end = await Call(course, candidate, permit, route, parts).make()
-                if end is not None:
+                if end is not None and await self._is_ready(end):
                     return end
         except DeadlineCame:
-            return await self._last_look(self._plan()) if patient else self._expired(self._plan())
+            return await self._at_deadline(self._plan())
 
-    async def _last_look(self, route: Plan) -> End:
-        """Before a request ends from whose time Redis has lost something: what is alive under its id may be in play."""
-        self._course.suspects.update(self._parts.providers)
-        found = await resolve(self._course, self._parts, "before its end, after a loss of Redis", patient=True)
-        return self._expired(route) if found is None else self._adopt(*found, route)
+    async def _found_already(self) -> End | None:
+        """Look what is there before anything is called: what another worker left, what Redis has forgotten, poison."""
+        course, parts = self._course, self._parts
+        found: End | None = None
+        if course.suspects:
+            session = await resolve(course, parts, "taken over from another worker", patient=self.hold.doubtful)
+            found = None if session is None else self._adopt(*session, self._plan())
+        elif self.hold.doubtful:
+            found = await self._survivor()
+        if found is not None and await self._is_ready(found):
+            return found
+        if self.hold.takes > POISON_TAKES_MAX:
+            ended = self.hold.takes - 1
+            message = f"processing it has ended {ended} workers; see `allocator dead-letters`"
+            return Bad(State.FAILED, Code.POISONED, message, bury=True)
+        return None
+
+    async def _survivor(self) -> End | None:
+        """What serves a request already that Redis has forgotten; what it had left behind must not live on."""
+        parts, policy, loss_ms = self._parts, self._parts.policy, self._parts.broker.loss_ms()
+        found = await parts.survivors.of(self.hold.request_id, policy.deployment, policy.namespace, loss_ms)
+        for provider, session in found[1:]:
+            condemned = Condemned(provider, session.id, "superseded")
+            await parts.insist(
+                "condemn", partial(parts.aftermath.condemn, condemned, self.hold.request_id, release=False)
+            )
+        return self._adopt(*found[0], self._plan()) if found else None
+
+    async def _at_deadline(self, route: Plan) -> End:
+        """The deadline came; where Redis has lost something since, or this process slept, something may be in play."""
+        course, parts = self._course, self._parts
+        if not self.hold.doubtful and not course.lapsed and asyncio.get_running_loop().time() < course.lease_until:
+            return expired(course, parts, route)
+        course.suspects.update(parts.providers)
+        found = await resolve(course, parts, "before its end, after a loss of Redis", patient=True)
+        return expired(course, parts, route) if found is None else self._adopt(*found, route)
 
     def _adopt(self, provider: str, session: Session, route: Plan) -> End:
         """Take what a call that nobody here made has left; it counts as an attempt that took no time."""
@@ -150,35 +191,115 @@ class Allocation:
 
     def _plan(self) -> Plan:
         course, parts = self._course, self._parts
-        regions = course.request.regions or parts.policy.default_regions
-        return plan(regions, parts.atlas, passed_over=frozenset(course.passed_over), failures=course.failures)
+        wish = Wish(
+            request_id=course.request.id,
+            regions=course.request.regions or parts.policy.default_regions,
+            players=course.request.players,
+            latency_caps=course.request.latency_caps,
+            age_seconds=course.age_seconds(parts),
+        )
+        route = plan(wish, parts.atlas, parts.policy.order, passed_over=course.passed_over, setbacks=course.setbacks)
+        if route.fault:
+            parts.observe(Crashed("placement policy", ValueError(route.fault)))
+        tell_plan(course, parts, wish, route)
+        return route
+
+    def _lane(self, candidate: Candidate) -> Lane:
+        return self._parts.lanes.of(candidate.destination, guest=candidate.guest)
 
     async def _pause(self, route: Plan) -> None:
         """After every destination has failed this request once more, wait a little longer than the time before."""
-        rounds = min(self._course.failures.get(each.destination, 0) for each in route.candidates)
+        course = self._course
+        rounds = min((course.failures.get(each.destination, 0) for each in route.candidates), default=0)
         if rounds:
-            pause = min(ROUND_PAUSE_FIRST_SECONDS * 2 ** (rounds - 1), ROUND_PAUSE_LAST_SECONDS)
-            pause *= 0.5 + self._parts.chance.random()
-            pause = min(pause, max(0.0, self._course.remaining_seconds(self._parts)))
-            await asyncio.sleep(pause)
-            self._course.gate_seconds += pause
+            await self._rest(min(ROUND_PAUSE_FIRST_SECONDS * 2 ** (rounds - 1), ROUND_PAUSE_LAST_SECONDS))
+        if course.repeats and route.candidates:
+            provider = route.candidates[0].destination.provider
+            while course.remaining_seconds(self._parts) > 0 and not await self._parts.budget.allows(provider):
+                await self._rest(BUDGET_PAUSE_SECONDS)
+            course.repeats = False
 
-    async def _permit(self, route: Plan, lanes: list[Lane]) -> Permit | None:
+    async def _rest(self, seconds: float) -> None:
+        seconds *= 0.5 + self._parts.chance.random()
+        seconds = min(seconds, max(0.0, self._course.remaining_seconds(self._parts)))
+        await asyncio.sleep(seconds)
+        self._course.gate_seconds += seconds
+
+    async def _permit(self, route: Plan) -> Permit | NoPermit:
         """Wait for the first destination that may be called while there is time for the call."""
         course, parts = self._course, self._parts
         seconds = course.remaining_seconds(parts) - SHORTEST_CALL_SECONDS
         if seconds <= 0:
-            return None
-        rank = (self.hold.deadline_ms, self._arrival)
+            return NoPermit.TIME_IS_UP
+        if not route.candidates:
+            return NoPermit.PARK if self._may_park else NoPermit.TIME_IS_UP
+        changes = False
+        if route.again_at_seconds is not None:
+            left = max(0.0, route.again_at_seconds - course.age_seconds(parts))
+            changes, seconds = left < seconds, min(left, seconds)
+        ticket = Ticket(
+            self.hold.priority,
+            (self.hold.deadline_ms, self._arrival),
+            [self._lane(each) for each in route.candidates],
+            parts.policy.max_gate_wait_seconds,
+            may_park=self._may_park,
+            called_to=self._called_to,
+        )
         loop = asyncio.get_running_loop()
         since = loop.time()
         noting = loop.call_later(NOTE_SECONDS, self._begin_note, route) if course.attempts else None
         try:
-            return await Ticket(self.hold.priority, rank, lanes, parts.policy.max_gate_wait_seconds).wait(seconds)
+            got = await ticket.wait(seconds)
         finally:
             course.gate_seconds += loop.time() - since
             if noting is not None:
                 noting.cancel()
+        return NoPermit.LOOK_AGAIN if got is NoPermit.TIME_IS_UP and changes else got
+
+    async def _park(self, route: Plan) -> None:
+        """Wait outside. Raises IsParked or LetGo; returns where the broker has no memory left: then it waits here."""
+        course, parts = self._course, self._parts
+        self.waiting = True
+        stay = stay_of(course, parts, route, code_of(course, parts, route) if course.attempts else None)
+        try:
+            parked = await parts.insist("park", lambda: parts.parking.park(stay))
+        except BrokerFull:
+            self._may_park = False
+            return
+        finally:
+            self.waiting = False
+        if not parked:
+            raise LetGo
+        for candidate in route.candidates:
+            self._lane(candidate).park_one(self.hold.priority)
+        for lane in parts.lanes:
+            if lane.lot == self._called_to:
+                lane.called_in_vain()
+        raise IsParked
+
+    async def _is_ready(self, end: End) -> bool:
+        """Whether its game listens, where the catalog says how to tell; else it is left behind, condemned."""
+        course, parts = self._course, self._parts
+        check = parts.policy.ready_checks.get(course.request.image)
+        if check is None or not isinstance(end, Placed):
+            return True
+        loop = asyncio.get_running_loop()
+        since, left_seconds = loop.time(), course.remaining_seconds(parts)
+        reason = await why_not_ready(end.session, check, parts.answers, seconds_max=left_seconds)
+        course.provider_seconds += loop.time() - since
+        if reason is None:
+            return True
+        destination = end.candidate.destination
+        parts.observe(NotReady(self.hold.request_id, destination, reason))
+        course.tell(parts, "not_ready", session=end.session.id, reason=reason)
+        course.suspects.add(destination.provider)
+        course.message = f"{destination}: {reason}"
+        course.call_it(len(course.attempts) - 1, Outcome.UNAVAILABLE)
+        course.set_back(destination)
+        course.failures[destination] = course.failures.get(destination, 0) + 1
+        await self._leave_nothing(end)
+        await next_generation(course, parts, "not ready")
+        return False
 
     def _begin_note(self, route: Plan) -> None:
         self._noting = asyncio.get_running_loop().create_task(self._note(route))
@@ -187,37 +308,10 @@ class Allocation:
         """Say to who reads the hash why the request waits; not worth waiting for a broker that is away."""
         course, parts = self._course, self._parts
         try:
-            code = self._code(route)
+            code = code_of(course, parts, route)
             await parts.broker.note(self.hold, tuple(course.attempts), code, course.message)
         except BrokerUnavailable as trouble:
             parts.insist.away("note", trouble)
-
-    def _code(self, route: Plan) -> Code:
-        lanes = [self._parts.lanes.of(each.destination) for each in route.candidates]
-        shut = [_OUTCOMES[lane.cause] for lane in lanes if lane.cause is not None]
-        unauthorized = bool(self._course.unauthorized) or any(lane.cause is Cause.CREDENTIAL for lane in lanes)
-        return deadline_code(self._course.attempts, shut, unauthorized=unauthorized)
-
-    def _expired(self, route: Plan) -> Bad:
-        code = self._code(route)
-        lanes = [self._parts.lanes.of(each.destination) for each in route.candidates]
-        retry_after_ms = None
-        if code in (Code.NO_CAPACITY, Code.UNAVAILABLE):
-            soonest = min((lane.opens_in_seconds for lane in lanes), default=0.0)
-            retry_after_ms = max(RETRY_AFTER_MS, round(soonest * 1000))
-        said = self._course.unauthorized or self._course.message
-        message = "the deadline came before a session could be started" + (f"; last answer: {said}" if said else "")
-        return Bad(State.EXPIRED, code, message, retry_after_ms)
-
-    def _nowhere(self, route: Plan) -> Bad:
-        passed_over = self._course.passed_over
-        if passed_over:
-            said = "; ".join(f"{destination}: {message}" for destination, message in sorted(passed_over.items()))
-            return Bad(State.FAILED, Code.NOT_FOUND, said)
-        if not route.left_out:
-            return Bad(State.FAILED, Code.NO_REGION, "the request names no regions and default_regions is empty")
-        said = ", ".join(f"{each.region} ({each.reason})" for each in route.left_out)
-        return Bad(State.FAILED, Code.NO_REGION, f"no region of the request can serve it: {said}")
 
     def _tell_fallback(self, candidate: Candidate) -> None:
         course = self._course

@@ -13,11 +13,11 @@ from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
 from allocator.engine.course import Course
 from allocator.engine.ending import Bad, End, Placed, adopt
-from allocator.engine.observer import Attempted, Crashed, GateOpened, GateShut
+from allocator.engine.observer import Attempted, Crashed, GateOpened, GateShut, Slowed
 from allocator.engine.parts import Parts
 from allocator.engine.resolve import DeadlineCame, LetGo, resolve
 from allocator.engine.ticket import Permit
-from allocator.gate.gate import CREDENTIAL_PROBE_SECONDS, Cause, GateUnavailable
+from allocator.gate.gate import CREDENTIAL_PROBE_SECONDS, Cause, GateUnavailable, Verdict
 from allocator.placement.plan import Candidate, Plan
 from allocator.providers.provider import (
     Conflict,
@@ -31,6 +31,11 @@ from allocator.providers.provider import (
     Unreachable,
 )
 
+THROTTLED_STATUS = 429
+"""What a push-back is taken to mean by its status, where nobody can tell more."""
+SLOWEST_RATE = 1.0
+"""A destination that pushes back at this rate as well is full, whatever its list says: that is no promise."""
+_VERDICTS: dict[Verdict | None, Outcome] = {Verdict.THROTTLED: Outcome.THROTTLED, Verdict.FULL: Outcome.NO_CAPACITY}
 SHUT_GUESS_SECONDS = 2.0
 """How long a lane counts as shut until the gate has said how long."""
 
@@ -65,9 +70,8 @@ class Call:
                 await self._got_through()
                 self._record(Outcome.CREATED, status)
                 return Placed(self._candidate, session)
-            case NoRoom(status, retry_after, message):
-                self._record(Outcome.THROTTLED if status == 429 else Outcome.NO_CAPACITY, status, message)
-                await self._shut(Cause.FULL, retry_after, message)
+            case NoRoom():
+                self._pushed_back(outcome)
             case Rejected(status, message):
                 await self._got_through()
                 self._record(Outcome.REJECTED, status, message)
@@ -88,7 +92,7 @@ class Call:
                 return await self._look_up(status, message or "the id is in use")
             case Unknown(status, message, closes, retry_after):
                 self._failed()
-                if closes or self._permit.probe:
+                if not await self._doubt(message) and (closes or self._permit.probe):
                     await self._shut(Cause.UNAVAILABLE, retry_after, message)
                 return await self._look_up(status, message)
         return None
@@ -101,7 +105,7 @@ class Call:
             (ours,) = await parts.insist("renew", lambda: parts.broker.renew([course.hold]))
             if not ours:
                 raise LetGo
-            course.lease_until = now + parts.policy.lease_seconds
+            course.lease(now + parts.policy.lease_seconds)
         if course.remaining_seconds(parts) <= 0:
             raise DeadlineCame
 
@@ -135,25 +139,80 @@ class Call:
             raise
         if found is None:
             self._record(Outcome.UNKNOWN, status, message)
+            self._course.repeats = True
             return None
         self._record(Outcome.ADOPTED, status, message)
         return adopt(*found, self._course, [self._candidate, *self._plan.candidates])
 
+    def _pushed_back(self, outcome: NoRoom) -> None:
+        """Nobody waits for this lane meanwhile, and this request not for the answer: it goes on to the next one."""
+        course, lane, parts = self._course, self._permit.lane, self._parts
+        course.set_back(self._candidate.destination)
+        provisional = Outcome.THROTTLED if outcome.status == THROTTLED_STATUS else Outcome.NO_CAPACITY
+        attempt = self._add(provisional, outcome.status, outcome.message)
+        if lane.cause is None:
+            lane.close(Cause.FULL, outcome.retry_after_seconds or SHUT_GUESS_SECONDS, told=False)
+        parts.judgement.begin(self._judged(outcome, provisional, attempt, lane.closings))
+
+    async def _judged(self, outcome: NoRoom, provisional: Outcome, attempt: int, closings: int) -> None:
+        """Shut the destination or slow it down, by what the push-back meant."""
+        course, lane, parts = self._course, self._permit.lane, self._parts
+        since = asyncio.get_running_loop().time()
+        verdict = await parts.judgement.of(lane, course.request.image)
+        said = _VERDICTS.get(verdict, provisional)
+        course.call_it(attempt, said)
+        self._tell(said, outcome.status, outcome.message)
+        slow = verdict is Verdict.THROTTLED and not outcome.retry_after_seconds
+        if slow and lane.rate is not None and lane.rate > SLOWEST_RATE:
+            try:
+                begun_seconds_ago = asyncio.get_running_loop().time() - since + self._seconds
+                lane.rate = await parts.gate.slow(lane.own, begun_seconds_ago)
+                if self._permit.probe or self._permit.doubted:
+                    await parts.gate.open(lane.limits)
+            except GateUnavailable:
+                return
+            if lane.closings == closings and lane.cause is Cause.FULL:
+                lane.reopen()
+            parts.observe(Slowed(self._candidate.destination, lane.rate))
+        else:
+            await self._shut(Cause.FULL, outcome.retry_after_seconds, outcome.message)
+
+    async def _doubt(self, message: str) -> bool:
+        """An unknown outcome more; whether the destination is set aside for it."""
+        lane, parts = self._permit.lane, self._parts
+        try:
+            seconds = await parts.gate.doubt(lane.own, probe=self._permit.probe)
+        except GateUnavailable:
+            return False
+        if seconds <= 0:
+            return False
+        was_open = lane.cause is not Cause.SET_ASIDE
+        lane.close(Cause.SET_ASIDE, seconds)
+        if was_open or self._permit.probe:
+            parts.observe(GateShut(self._candidate.destination, Cause.SET_ASIDE, seconds, message))
+        return True
+
     def _record(self, outcome: Outcome, status: int | None, message: str = "") -> None:
+        self._add(outcome, status, message)
+        self._tell(outcome, status, message)
+
+    def _add(self, outcome: Outcome, status: int | None, message: str) -> int:
         course, candidate, waited = self._course, self._candidate, self._permit.waited_seconds
         if message:
             course.message = f"{candidate.destination}: {message}"
-        course.record(
+        return course.record(
             candidate, outcome, status=status, at_ms=self._at_ms, seconds=self._seconds, waited_seconds=waited
         )
+
+    def _tell(self, outcome: Outcome, status: int | None, message: str) -> None:
         self._parts.observe(
             Attempted(
-                request_id=course.request.id,
-                region=candidate.region,
-                destination=candidate.destination,
+                request_id=self._course.request.id,
+                region=self._candidate.region,
+                destination=self._candidate.destination,
                 outcome=outcome,
                 status=status,
-                waited_seconds=waited,
+                waited_seconds=self._permit.waited_seconds,
                 provider_seconds=self._seconds,
                 message=message,
             )
@@ -162,14 +221,15 @@ class Call:
     def _failed(self) -> None:
         destination = self._candidate.destination
         self._course.failures[destination] = self._course.failures.get(destination, 0) + 1
+        self._course.set_back(destination)
 
     async def _shut(self, cause: Cause, retry_after_seconds: float | None, message: str) -> None:
         """Shut the lane at once, and the limit for the whole fleet; of many calls that come back, one tells it."""
         lane, parts = self._permit.lane, self._parts
         retry_after_seconds = retry_after_seconds or None  # "at once" is no rest
-        if lane.cause is not None and not self._permit.probe and retry_after_seconds is None:
+        if lane.cause is not None and lane.told and not self._permit.probe and retry_after_seconds is None:
             return
-        limit = lane.limits[-1] if cause is Cause.CREDENTIAL else lane.limits[0]
+        limit = lane.limits[-1] if cause is Cause.CREDENTIAL else lane.own
         lane.close(cause, retry_after_seconds or SHUT_GUESS_SECONDS)
         try:
             seconds = await parts.gate.shut(limit, cause, retry_after_seconds)
@@ -179,13 +239,15 @@ class Call:
         parts.observe(GateShut(Destination(limit.provider, limit.scope), cause, seconds, message))
 
     async def _got_through(self) -> None:
-        """A probe that was answered opens its limits for the fleet."""
-        if not self._permit.probe:
+        """A probe that was answered opens its limits for the fleet, and what was doubted is trusted again."""
+        if not self._permit.probe and not self._permit.doubted:
             return
         try:
             await self._parts.gate.open(self._permit.lane.limits)
         except GateUnavailable:
             return
         finally:
-            self._permit.lane.reopen()
-        self._parts.observe(GateOpened(self._candidate.destination))
+            if self._permit.probe:
+                self._permit.lane.reopen()
+        if self._permit.probe:
+            self._parts.observe(GateOpened(self._candidate.destination))

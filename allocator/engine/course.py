@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from allocator.broker.broker import Condemned, Hold
 from allocator.contract.allocation import Attempt, Outcome
@@ -14,6 +17,7 @@ from allocator.placement.plan import Candidate
 from allocator.providers.provider import StartSpec
 
 SHORTEST_CALL_SECONDS = 0.05
+TRAIL_MAX = 32
 
 
 @dataclass(slots=True)
@@ -31,19 +35,37 @@ class Course:
     suspects: set[str]
     """Providers that may have a session under this generation's id that nobody has recorded."""
     failures: dict[Destination, int] = field(default_factory=dict)
+    """Calls that came to nothing without a refusal."""
+    setbacks: dict[Destination, int] = field(default_factory=dict)
+    """These, and push-backs: who has been set back by a destination tries the others first."""
+    repeats: bool = False
+    """Whether the next call follows one whose outcome was unknown."""
     passed_over: dict[Destination, str] = field(default_factory=dict)
     unauthorized: str = ""
     message: str = ""
     """What the last refusal said."""
+    lapsed: bool = False
+    """Whether the lease was over once while this process slept: what it knows of the request may be old."""
     region: str = ""
     gate_seconds: float = 0.0
     provider_seconds: float = 0.0
+    trail: list[dict[str, Any]] = field(default_factory=list)
+    """What `allocator explain` tells beyond the attempts."""
     _session_id: tuple[int, str] = (0, "")
 
     @classmethod
-    def begin(cls, hold: Hold, request: AllocationRequest, parts: Parts, *, lease_until: float) -> Course:
+    def begin(
+        cls,
+        hold: Hold,
+        request: AllocationRequest,
+        parts: Parts,
+        *,
+        lease_until: float,
+        called_to: str | None = None,
+    ) -> Course:
         """Start where the hold stands; after a take-over every provider is under suspicion."""
-        return cls(
+        trail = read_trail(hold.trail)
+        course = cls(
             hold=hold,
             request=request,
             spec=_spec(request, parts.policy),
@@ -52,7 +74,38 @@ class Course:
             generation=hold.generation,
             attempts=list(hold.attempts),
             suspects=set(parts.providers) if hold.uncertain else set(),
+            trail=trail,
         )
+        if trail and trail[-1]["step"] == "parked":
+            course.gate_seconds = max(0, parts.broker.now_ms() - trail[-1].get("at", 0)) / 1000
+            course.tell(parts, "called" if called_to else "woken", **({"from": called_to} if called_to else {}))
+        elif hold.takes > 1:
+            course.tell(parts, "taken_over", uncertain=hold.uncertain, takes=hold.takes)
+        return course
+
+    def age_seconds(self, parts: Parts) -> float:
+        """Since Redis took it."""
+        return max(0.0, (parts.broker.now_ms() - self.hold.enqueued_at_ms) / 1000)
+
+    def tell(self, parts: Parts, step: str, **what: Any) -> None:
+        """Add a step to the trail, unless it says what the last of its kind has said."""
+        last: dict[str, Any] = next((each for each in reversed(self.trail) if each["step"] == step), {})
+        if {**what, "at": 0, "step": step} != {**last, "at": 0}:
+            self.trail = [*self.trail, {"at": parts.broker.now_ms(), "step": step, **what}][-TRAIL_MAX:]
+
+    @property
+    def trail_text(self) -> str:
+        """The trail as it is kept; empty where there is none."""
+        return json.dumps(self.trail, separators=(",", ":"), ensure_ascii=False) if self.trail else ""
+
+    def lease(self, until: float) -> None:
+        """The lease is good until then, on the loop's clock."""
+        self.lapsed |= asyncio.get_running_loop().time() >= self.lease_until
+        self.lease_until = until
+
+    def set_back(self, destination: Destination) -> None:
+        """A destination did not serve."""
+        self.setbacks[destination] = self.setbacks.get(destination, 0) + 1
 
     def session_id(self, parts: Parts) -> str:
         """The id that a session of this generation bears."""
@@ -80,8 +133,8 @@ class Course:
         at_ms: int,
         seconds: float,
         waited_seconds: float,
-    ) -> None:
-        """Add one attempt to the answer."""
+    ) -> int:
+        """Add one attempt to the answer; its place there."""
         destination = candidate.destination
         self.attempts.append(
             Attempt(
@@ -95,6 +148,20 @@ class Course:
                 waited_ms=round(waited_seconds * 1000, 3),
             )
         )
+        return len(self.attempts) - 1
+
+    def call_it(self, attempt: int, outcome: Outcome) -> None:
+        """Say of an attempt what came to be known later."""
+        self.attempts[attempt] = replace(self.attempts[attempt], outcome=outcome)
+
+
+def read_trail(text: str) -> list[dict[str, Any]]:
+    """The trail as another worker has left it; what cannot be read is passed over."""
+    try:
+        found = json.loads(text) if text else []
+    except ValueError:
+        return []
+    return [each for each in found if isinstance(each, dict) and "step" in each] if isinstance(found, list) else []
 
 
 def _marks(request_id: str, policy: Policy) -> dict[str, str]:

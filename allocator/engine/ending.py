@@ -72,6 +72,7 @@ def ending(end: End, course: Course, policy: Policy, *, now_ms: int, condemn: tu
         keep_ms=keep_seconds * 1000,
         session=(end.candidate.destination.provider, end.session.id) if isinstance(end, Placed) else None,
         condemn=condemn,
+        trail=course.trail_text,
         bury=end.code if isinstance(end, Bad) and end.bury else None,
     )
 

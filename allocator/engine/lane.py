@@ -1,8 +1,10 @@
 """A lane: those who wait for one destination, and the one pump that asks the gate for their permits.
 
 In: tickets. Out: permits, each at its moment. Order: priority, then deadline, then arrival; every tenth permit goes to
-a lower priority. A lane that is shut gives nothing but probes, voids the permits it was given ahead and tells all who
-wait; it asks the gate again and again meanwhile, since it may be another process whose probe finds it open.
+a lower priority. A lane holds what it can serve in a moment and no more; behind it lies its lot, where the others are
+parked, and while any is there who comes anew goes there as well, so that nobody overtakes. A lane that is shut gives
+nothing but probes, voids the permits it was given ahead and tells all who wait; it asks the gate again and again
+meanwhile, since it may be another process whose probe finds it open.
 
 The window bounds how many calls may be out to a destination that has not shown that it serves: it begins at
 `FIRST_WINDOW` and grows by one with each success, so that a full region sees a dozen calls from each process and not a
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import heapq
 import random
+from collections.abc import Callable, Mapping
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
@@ -24,47 +27,97 @@ from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
 FIRST_WINDOW = 12
+SHUT_ROOM = FIRST_WINDOW
+"""How many wait at a lane that is shut, to be the first once it opens."""
 LATE_SECONDS = 0.04
 """A permit used later than this would crowd the next ones: at 60 a second it adds 2.4 to a rolling second's count."""
 ROOM_SECONDS = 2.0
 """How much of its rate a lane lets wait before it sends the next ones on."""
 RECHECK_SECONDS = 0.5
 """How often a lane that is shut asks the gate: a probe that is out, here or elsewhere, may open it at any moment."""
+LAST_RESORT_SECONDS = 0.1
+"""The same where someone has nowhere else to go."""
+UNLIMITED_ROOM = 1024.0
+"""The same where there is no rate to reckon by."""
+IN_VAIN_SECONDS = 5.0
 LOWER_SHARE = 10
 ASK_MAX = 256
+GUESTS = "~guests"
+"""What the lot of those is called who had rather gone elsewhere."""
+_RANK = {priority: rank for rank, priority in enumerate((Priority.HIGH, Priority.NORMAL, Priority.LOW))}
+
+
+def _nobody_waits() -> None:
+    """Nobody is parked."""
 
 
 class Lane:
     """The wait for one destination in this process."""
 
     def __init__(
-        self, destination: Destination, limits: tuple[Limit, ...], *, gate: Gate, slots: Slots, chance: random.Random
+        self,
+        destination: Destination,
+        limits: tuple[Limit, ...],
+        *,
+        gate: Gate,
+        slots: Slots,
+        chance: random.Random,
+        stir: Callable[[], None] = _nobody_waits,
+        guests: bool = False,
     ) -> None:
-        """`limits` names the destination's own first; `slots` bounds the calls of the process."""
+        """`slots` bounds the calls of the process; `stir` hears when there is room for those in the lot.
+
+        A lane of guests has a limit of its own before the destination's.
+        """
         self.destination = destination
-        self.limits = limits
+        self.lot = f"{destination}{GUESTS if guests else ''}"
+        """Where those are parked who wait for it."""
         self.cause: Cause | None = None
         """Why it is shut; None while it is open."""
         self.own_ids = False
         """Whether sessions came under ids of the provider's own: then a look-up by ours proves no absence."""
-        own = limits[0]
+        self.sibling: Lane | None = None
+        """The other lane to the same destination: what shuts one shuts both."""
+        self.parked: Mapping[Priority, int] = {}
+        """Who waits in the lot, as it was last heard."""
+        self.rate: float | None = None
+        """What the fleet gives a second now; None until it was asked, or where there is no rate."""
+        self.is_own = not guests
+        """Whether it is the one that knows the destination's own rate."""
+        self._stir = stir
+        self._rests_until = float("-inf")
         self._gate = gate
         self._slots = slots
         self._chance = chance
-        self._cap = ProcessCap(own.rate, own.burst) if own.rate else None
-        self._room = max(1.0, own.rate * ROOM_SECONDS) if own.rate else float("inf")
         self._heaps: dict[Priority, list[Ticket]] = {priority: [] for priority in Priority}
-        self._stored = 0
+        self._waiting_by = dict.fromkeys(Priority, 0)
         self._waiting = 0
+        self._stored = 0
         self._turns = 0
         self._out = 0
         self._held = 0
         self._window = FIRST_WINDOW
         self._shut_until = 0.0
-        self._closings = 0
+        self.closings = 0
+        """Counts every time it was shut, so that an answer from before can be told."""
+        self.told = True
+        """Whether the gate knows that it is shut."""
         self._unused_probe = False
         self._changed = asyncio.Event()
         self._opened = asyncio.Event()
+        self.relimit(limits)
+
+    def relimit(self, limits: tuple[Limit, ...]) -> None:
+        """Take other limits from now on."""
+        self.limits = limits
+        rate, burst = limits[0].rate, limits[0].burst
+        self._cap = ProcessCap(rate, burst) if rate else None
+        self.rate = rate if self.rate is None or rate is None else min(rate, self.rate)
+
+    @property
+    def own(self) -> Limit:
+        """The destination's own limit: the one that is shut and slowed."""
+        return self.limits[0 if self.is_own else 1]
 
     @property
     def opens_in_seconds(self) -> float:
@@ -72,42 +125,102 @@ class Lane:
         return max(0.0, self._shut_until - asyncio.get_running_loop().time()) if self.cause else 0.0
 
     @property
-    def has_room(self) -> bool:
-        """Whether one more would be served in a moment."""
-        return self.cause is None and self._waiting < self._room
+    def keeps_waiting(self) -> bool:
+        """Whether those who wait here need not go elsewhere."""
+        return self.cause is None or self._waiting <= SHUT_ROOM
+
+    def admits(self, priority: Priority, *, called: bool = False) -> bool:
+        """Whether one more may wait here: it is served in a moment, or is among the first once the lane opens.
+
+        `called`: it comes from the lot, and nobody there is before it.
+        """
+        if self.cause is not None:
+            return self._waiting < SHUT_ROOM
+        return self.serves_soon(priority, called=called)
+
+    def serves_soon(self, priority: Priority, *, called: bool = False) -> bool:
+        """Whether one more of this priority would be served in a moment."""
+        if self.cause is not None:
+            return False
+        if not called and any(count and not _before(priority, other) for other, count in self.parked.items()):
+            return False
+        return self._ahead_of(priority) < self._room
+
+    def wait_seconds(self, priority: Priority) -> float:
+        """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""
+        if not self.rate or self.cause is not None:
+            return 0.0
+        parked = sum(count for other, count in self.parked.items() if not _before(priority, other))
+        return (self._ahead_of(priority) + parked) / self.rate
 
     @property
-    def wait_seconds(self) -> float:
-        """How long one more would wait at the least: the whole rate for those who wait here. 0 where nobody knows."""
-        rate = self.limits[0].rate
-        return self._waiting / rate if rate and self.cause is None else 0.0
+    def calls_in(self) -> int:
+        """How many from the lot it has room for."""
+        if asyncio.get_running_loop().time() < self._rests_until:
+            return 0
+        if self.cause is not None:
+            return max(0, SHUT_ROOM - self._waiting)
+        return max(0, round(self._room) - self._waiting) if self._waiting * 2 <= self._room else 0
+
+    def called_in_vain(self) -> None:
+        """One who came from the lot may not go here, drained as it is or too far away: call nobody for a while."""
+        if self.cause is None:
+            self._rests_until = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
+
+    def calls_again(self) -> None:
+        """What kept them out may have changed."""
+        self._rests_until = float("-inf")
+
+    @property
+    def _room(self) -> float:
+        return max(1.0, self.rate * ROOM_SECONDS) if self.rate else UNLIMITED_ROOM
+
+    def _ahead_of(self, priority: Priority) -> int:
+        return sum(count for other, count in self._waiting_by.items() if not _before(priority, other))
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
         heapq.heappush(self._heaps[ticket.priority], ticket)
+        self._waiting_by[ticket.priority] += 1
         self._waiting += 1
         self._stored += 1
         self._changed.set()
 
-    def leave(self) -> None:
+    def leave(self, priority: Priority) -> None:
         """One who had joined waits no more; what is left of it is swept out once it is the larger part."""
+        self._waiting_by[priority] -= 1
         self._waiting -= 1
+        if self.parked and self._waiting * 2 <= self._room:
+            self._stir()
         if self._stored > 64 + 2 * self._waiting:
-            for priority, heap in self._heaps.items():
-                self._heaps[priority] = [ticket for ticket in heap if ticket.live]
-                heapq.heapify(self._heaps[priority])
+            for each, heap in self._heaps.items():
+                self._heaps[each] = [ticket for ticket in heap if ticket.live]
+                heapq.heapify(self._heaps[each])
             self._stored = sum(map(len, self._heaps.values()))
 
-    def close(self, cause: Cause, seconds: float) -> None:
+    def look_again(self) -> None:
+        """Let all who wait here choose their lanes anew."""
+        for ticket in self._all():
+            ticket.look_again()
+
+    def park_one(self, priority: Priority) -> None:
+        """One more waits in the lot: known at once, so that whoever comes next does not overtake it."""
+        self.parked = {**self.parked, priority: self.parked.get(priority, 0) + 1}
+
+    def close(self, cause: Cause, seconds: float, *, told: bool = True) -> None:
         """Give nothing for so long; all who wait here go on to their next lane."""
         was_open = self.cause is None
         self.cause = cause
-        self._closings += 1
+        self.told = told
+        self.closings += 1
         self._shut_until = asyncio.get_running_loop().time() + seconds
         self._window = FIRST_WINDOW
         if was_open:
-            for ticket in [ticket for heap in self._heaps.values() for ticket in heap]:
+            # from the last in the order, so that those who stay to find out when it opens are the first
+            for ticket in sorted(self._all(), key=_order, reverse=True):
                 ticket.lane_shut(self)
+        if self.sibling is not None and self.sibling.cause is None:
+            self.sibling.close(cause, seconds, told=told)
 
     def reopen(self) -> None:
         """A call got through, here or elsewhere in the fleet."""
@@ -115,6 +228,10 @@ class Lane:
         self._shut_until = 0.0
         self._unused_probe = False
         self._opened.set()
+        if self.parked:
+            self._stir()
+        if self.sibling is not None and self.sibling.cause is not None:
+            self.sibling.reopen()
 
     def finish(self, *, served: bool) -> None:
         """A call is back; `served` where the destination has shown that it serves."""
@@ -148,27 +265,31 @@ class Lane:
         return min(self._waiting if self._stored else 0, self._window - self._out, ASK_MAX)
 
     async def _while_shut(self) -> None:
-        """Wait until it makes sense to ask the gate again."""
+        """Wait until it makes sense to ask the gate again: not before it was told why the lane shut."""
         self._opened.clear()
-        if (rest := self.opens_in_seconds) > 0:
+        rest = self.opens_in_seconds
+        if self.told:
+            rest = min(rest, LAST_RESORT_SECONDS if self._last_resort() else RECHECK_SECONDS)
+        if rest > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(rest, RECHECK_SECONDS)):
+                async with asyncio.timeout(rest):
                     await self._opened.wait()
 
     async def _round(self) -> float:
         """One round with the gate; how long to rest after it."""
         loop = asyncio.get_running_loop()
-        closings = self._closings
+        closings = self.closings
         try:
-            grant = await self._gate.permits(Ask(self.limits, self._held))
+            grant = await self._gate.permits(Ask(self.limits, self._held, last_resort=self._last_resort()))
         except GateUnavailable:
             return 0.05 + 0.1 * self._chance.random()
+        self.rate = grant.rate or self.rate
         if grant.closed is not None:
             if not self._unused_probe:
                 self.close(grant.closed, grant.wait_seconds)
                 return 0.0
             grant = Grant((0.0,), probe=True)
-        if closings != self._closings and not grant.probe:
+        if closings != self.closings and not grant.probe:
             return 0.0  # it shut while the gate was asked, which did not know of it yet
         if self.cause is not None and not grant.probe:
             self.reopen()
@@ -201,7 +322,14 @@ class Lane:
             self._unused_probe = False
             self._held -= 1
             self._out += 1
-            ticket.serve(self, probe=grant.probe)
+            ticket.serve(self, probe=grant.probe, doubted=grant.doubted)
+
+    def _last_resort(self) -> bool:
+        """Whether someone waits here who has nowhere else to go, and the lane is only set aside."""
+        return self.cause is Cause.SET_ASIDE and any(ticket.live and ticket.stranded for ticket in self._all())
+
+    def _all(self) -> list[Ticket]:
+        return [ticket for heap in self._heaps.values() for ticket in heap]
 
     def _drop_dead(self) -> None:
         for heap in self._heaps.values():
@@ -226,3 +354,11 @@ class Lane:
                 if ticket.live:
                     return ticket
         return None
+
+
+def _order(ticket: Ticket) -> tuple[int, tuple[int, int]]:
+    return _RANK[ticket.priority], ticket.rank
+
+
+def _before(one: Priority, other: Priority) -> bool:
+    return _RANK[one] < _RANK[other]

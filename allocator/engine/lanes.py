@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.lane import Lane
+from allocator.engine.lane import GUESTS, Lane
 from allocator.engine.observer import Crashed, Observer
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Permit, Ticket
@@ -19,12 +21,14 @@ LOOK_UPS_RATE = 100.0
 LOOK_UPS_BURST = 20
 LOOK_UPS_OUT_MAX = 64
 LOOK_UPS_SCOPE = "*look-ups"
+ACCOUNT_SCOPE = "*"
 
 
 class Lanes:
     """Lanes by destination, and one for the look-ups and stops of each provider's account.
 
-    `limits_of` names the limits of a destination, its own first; `account_of` the account of a provider.
+    `limits_of` names the limits of a destination, its own first; `account_of` the account of a provider;
+    `kept_share_of` the share of a destination's rate that guests do not get.
     """
 
     def __init__(
@@ -36,34 +40,66 @@ class Lanes:
         account_of: Callable[[str], str],
         observe: Observer,
         chance: random.Random,
+        kept_share_of: Callable[[Destination], float] = lambda _: 0.0,
     ) -> None:
         self._gate = gate
         self._limits_of = limits_of
         self._account_of = account_of
+        self._kept_share_of = kept_share_of
         self._observe = observe
         self._chance = chance
         self._slots = Slots(concurrency)
         self._look_up_slots = Slots(LOOK_UPS_OUT_MAX)
         self._lanes: dict[Destination, Lane] = {}
+        self._guests: dict[Destination, Lane] = {}
+        self._look_up_lanes: dict[str, Lane] = {}
         self._pumps: set[asyncio.Task[None]] = set()
         self._look_ups = count()
+        self._stirred = asyncio.Event()
 
-    def of(self, destination: Destination) -> Lane:
-        """The lane of a destination."""
+    def of(self, destination: Destination, *, guest: bool = False) -> Lane:
+        """The lane of a destination; guests have one of their own where a share of the rate is kept from them."""
+        if guest and self._kept_share_of(destination) > 0:
+            return self._guests.get(destination) or self._add_guests(destination)
         lane = self._lanes.get(destination)
-        return lane or self._add(destination, self._limits_of(destination), self._slots)
+        if lane is None:
+            lane = self._lanes[destination] = self._add(destination, self._limits_of(destination), self._slots)
+        return lane
 
     def __iter__(self) -> Iterator[Lane]:
-        return iter(list(self._lanes.values()))
+        """Those that sessions are started through."""
+        return iter([*self._lanes.values(), *self._guests.values()])
+
+    async def stirred(self, seconds: float) -> None:
+        """Wait until a lane has room for those in its lot, at most so long."""
+        self._stirred.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stirred.wait()
+
+    def account(self, provider: str) -> Limit:
+        """The limit that all destinations of a provider share."""
+        return Limit(provider, self._account_of(provider), ACCOUNT_SCOPE, None)
+
+    def refresh(self) -> None:
+        """Take over what has changed in rates, shares and regions; whoever waits chooses anew."""
+        for destination, lane in self._lanes.items():
+            lane.relimit(self._limits_of(destination))
+        for destination, lane in self._guests.items():
+            lane.relimit(self._guest_limits(destination))
+        for lane in self:
+            lane.calls_again()
+            lane.look_again()
 
     async def look_up(self, provider: str, seconds: float) -> Permit | None:
         """Wait for leave to look up or stop one session of this provider; None when it took too long."""
-        destination = Destination(provider, LOOK_UPS_SCOPE)
-        lane = self._lanes.get(destination)
+        lane = self._look_up_lanes.get(provider)
         if lane is None:
             limit = Limit(provider, self._account_of(provider), LOOK_UPS_SCOPE, LOOK_UPS_RATE, LOOK_UPS_BURST)
-            lane = self._add(destination, (limit,), self._look_up_slots)
-        return await Ticket(Priority.HIGH, (0, next(self._look_ups)), (lane,), 0).wait(seconds)
+            lane = self._add(Destination(provider, LOOK_UPS_SCOPE), (limit,), self._look_up_slots)
+            self._look_up_lanes[provider] = lane
+        got = await Ticket(Priority.HIGH, (0, next(self._look_ups)), (lane,), 0).wait(seconds)
+        return got if isinstance(got, Permit) else None
 
     async def close(self) -> None:
         """Stop every pump."""
@@ -71,9 +107,29 @@ class Lanes:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
-    def _add(self, destination: Destination, limits: tuple[Limit, ...], slots: Slots) -> Lane:
-        lane = Lane(destination, limits, gate=self._gate, slots=slots, chance=self._chance)
-        self._lanes[destination] = lane
+    def _add_guests(self, destination: Destination) -> Lane:
+        hosts = self.of(destination)
+        lane = self._add(destination, self._guest_limits(destination), self._slots, guests=True)
+        self._guests[destination] = lane
+        hosts.sibling, lane.sibling = lane, hosts
+        return lane
+
+    def _guest_limits(self, destination: Destination) -> tuple[Limit, ...]:
+        """Before the limits of all, the guests' own: what the kept share leaves of the rate."""
+        own, *shared = self._limits_of(destination)
+        rate = own.rate * (1 - self._kept_share_of(destination)) if own.rate else None
+        return (replace(own, scope=f"{own.scope}{GUESTS}", rate=rate), own, *shared)
+
+    def _add(self, destination: Destination, limits: tuple[Limit, ...], slots: Slots, *, guests: bool = False) -> Lane:
+        lane = Lane(
+            destination,
+            limits,
+            gate=self._gate,
+            slots=slots,
+            chance=self._chance,
+            stir=self._stirred.set,
+            guests=guests,
+        )
         pump = asyncio.get_running_loop().create_task(self._keep_pumping(lane), name=f"lane {destination}")
         self._pumps.add(pump)
         return lane

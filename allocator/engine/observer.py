@@ -113,6 +113,38 @@ class GateShut:
 
 
 @dataclass(frozen=True, slots=True)
+class Slowed:
+    """A destination was asked too fast: the fleet gives `rate` a second from here on, and more by and by."""
+
+    destination: Destination
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A request waits outside until a lane has room for it."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RateSeen:
+    """What the fleet gives a destination now; told every few seconds."""
+
+    destination: Destination
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """A session was created and its game never listened: it is stopped, and the request goes on elsewhere."""
+
+    request_id: str
+    destination: Destination
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class GateOpened:
     """A probe found a limit open again."""
 
@@ -190,6 +222,10 @@ Event = (
     | Finished
     | LeaseLost
     | GateShut
+    | Slowed
+    | Parked
+    | RateSeen
+    | NotReady
     | GateOpened
     | SessionStopped
     | LeftAlone

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from allocator.broker.aftermath import Aftermath
 from allocator.broker.broker import Broker
+from allocator.broker.parking import Parking
+from allocator.engine.budget import RetryBudget
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
 from allocator.engine.observer import Observer
+from allocator.engine.pushback import Judgement
+from allocator.engine.readiness import ReadyCheck, ReadyProbe, tcp_answers
+from allocator.engine.survivors import Survivors
 from allocator.gate.gate import Gate
 from allocator.placement.plan import Atlas
+from allocator.placement.policies import ByLatency
+from allocator.placement.policies import Policy as PlacementPolicy
 from allocator.providers.provider import Provider
 
 
@@ -36,17 +43,22 @@ class Policy:
     port_names: Mapping[str, Mapping[str, str]]
     """By image: `7777/udp` to the catalog's name."""
     namespace: str = "allocator"
+    order: PlacementPolicy = field(default_factory=ByLatency)
+    """Which region first."""
+    ready_checks: Mapping[str, ReadyCheck] = field(default_factory=dict)
+    """By image."""
     observes: bool = False
     """The reconciler and the stopper only count: nothing is stopped but what a matchmaker wants released."""
     stops_per_minute_max: int = 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parts:
-    """The rooms of floor 2, joined."""
+    """The rooms of floor 2, joined. `atlas`, `policy` and `paused` are set anew while the worker runs."""
 
     broker: Broker
     aftermath: Aftermath
+    parking: Parking
     gate: Gate
     lanes: Lanes
     providers: Mapping[str, Provider]
@@ -55,3 +67,14 @@ class Parts:
     observe: Observer
     insist: Insistence
     chance: random.Random
+    answers: ReadyProbe = tcp_answers
+    paused: bool = False
+    """Whether operators want nothing taken up."""
+    judgement: Judgement = field(init=False)
+    budget: RetryBudget = field(init=False)
+    survivors: Survivors = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.judgement = Judgement(self.gate, self.lanes, self.providers, self.observe)
+        self.budget = RetryBudget(self.gate, self.lanes)
+        self.survivors = Survivors(self.lanes, self.providers, self.observe, self.broker.now_ms)

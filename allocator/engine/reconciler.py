@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from allocator.broker.census import Census, Orphan, OrphanKind, Sighting, Snapshot, Standing, Tally
 from allocator.engine.observer import Reconciled
 from allocator.engine.parts import Parts
-from allocator.engine.stopper import LANDING_HORIZON_MS
-from allocator.providers.provider import LookupFailed, Session, SessionState
+from allocator.providers.provider import LANDING_HORIZON_MS, LookupFailed, Session, SessionState
 
 RECONCILE_SECONDS = 30.0
 TURN_MS = 20_000

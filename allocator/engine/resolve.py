@@ -3,6 +3,10 @@
 In: a course with providers under suspicion. Out: the session that lives under this generation's id, or None once every
 one of them has said that none does, and then the next generation is persisted and this one condemned, so that what
 lands late is stopped and never taken for the one that serves. While a provider does not say, nobody else is called.
+
+Less is promised of a warm pool that gives ids of its own. Once this process has met one, an unknown answer there waits
+for the deadline instead of going elsewhere; before that, and after a take-over, a session that nobody was told of may
+be left beside the one that serves: it is counted as an orphan, never stopped, and its `ttl` ends it.
 """
 
 from __future__ import annotations

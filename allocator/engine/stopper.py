@@ -5,8 +5,11 @@ answer to its creation is known, so it may land later: each is looked at again, 
 confirmed that nothing is there and the landing horizon is past. That holds across restarts of every worker.
 
 One that was condemned before Redis lost something may have been handed out in what was lost: where it is alive it is
-left alone, for a person to look at. Where the settings say to observe, what a matchmaker wants released is stopped and
-nothing else.
+left alone, for a person to look at. Where the settings say to observe, what a matchmaker wants cancelled or released is
+stopped and nothing else.
+
+The bound of that: a DELETE is sent within `FRESH_SECONDS` of asking what is condemned, or not at all. Where Redis loses
+its tail just then, before anybody could know, the request may be made anew and adopt the session that this DELETE ends.
 """
 
 from __future__ import annotations
@@ -14,37 +17,49 @@ from __future__ import annotations
 import asyncio
 
 from allocator.broker.broker import Condemned
-from allocator.engine.canceller import RELEASE, released
+from allocator.engine.asked import CANCELLED, RELEASE, SOUGHT, released
 from allocator.engine.observer import LeftAlone, SessionStopped
 from allocator.engine.parts import Parts
-from allocator.providers.provider import Found, LookupFailed, Provider, SessionState, StopFailed, Stopped
+from allocator.providers.provider import (
+    LANDING_HORIZON_MS,
+    Found,
+    LookupFailed,
+    Provider,
+    SessionState,
+    StopFailed,
+    Stopped,
+)
 
-LANDING_HORIZON_MS = 10 * 60 * 1000
 STOP_TIMEOUT_SECONDS = 5.0
+FRESH_SECONDS = 1.0
+"""For how long a claim is acted upon: a process that slept, or waited for leave to call, asks Redis once more."""
 HOLD_MS = 10_000
 """How long others leave alone what a worker has claimed; where it died meanwhile, it is stopped that much later. A
 second DELETE is harmless, so this need not outlast the slowest answer."""
 CLAIM_MAX = 64
 PAUSE_FIRST_MS = 1_000
 PAUSE_LAST_MS = 15_000
+PAUSE_SPARSE_MS = 60_000
+"""Between the looks at what a cancelled request may have left: nothing says that it has, and what lands, lands soon."""
 UNKNOWN_PROVIDER_MS = 60_000
 OBSERVED_MS = 60_000
 
 
 async def stop_condemned(parts: Parts) -> None:
     """Look once at everything that is due, each by itself. Raises BrokerUnavailable."""
+    fresh_until = asyncio.get_running_loop().time() + FRESH_SECONDS
     due = await parts.broker.claim_condemned(CLAIM_MAX, HOLD_MS)
-    looked = await asyncio.gather(*(_look(condemned, parts) for condemned in due), return_exceptions=True)
+    looked = await asyncio.gather(*(_look(condemned, parts, fresh_until) for condemned in due), return_exceptions=True)
     for each in looked:
         if isinstance(each, BaseException):
             raise each
 
 
-async def _look(condemned: Condemned, parts: Parts) -> None:
-    await parts.broker.recheck(condemned, await _stop(condemned, parts))
+async def _look(condemned: Condemned, parts: Parts, fresh_until: float) -> None:
+    await parts.broker.recheck(condemned, await _stop(condemned, parts, fresh_until))
 
 
-async def _stop(condemned: Condemned, parts: Parts) -> int | None:
+async def _stop(condemned: Condemned, parts: Parts, fresh_until: float) -> int | None:
     """Try to stop one; the milliseconds until it is looked at again, None for never."""
     provider = parts.providers.get(condemned.provider)
     if provider is None:
@@ -52,22 +67,18 @@ async def _stop(condemned: Condemned, parts: Parts) -> int | None:
     age_ms = parts.broker.now_ms() - condemned.since_ms
     again_ms = min(max(age_ms // 2, PAUSE_FIRST_MS), PAUSE_LAST_MS)
     is_release = condemned.reason.startswith(RELEASE)
-    observes = parts.policy.observes and not is_release
+    observes = parts.policy.observes and not condemned.reason.startswith((RELEASE, CANCELLED))
     if observes and age_ms < LANDING_HORIZON_MS:
         return again_ms
-    permit = await parts.lanes.look_up(condemned.provider, STOP_TIMEOUT_SECONDS)
+    loop = asyncio.get_running_loop()
+    permit = await parts.lanes.look_up(condemned.provider, fresh_until - loop.time())
     if permit is None:
         return again_ms
     try:
-        if observes or (condemned.before_loss and not is_release):
-            alive = await _is_alive(condemned, provider)
-            if alive is None:
-                return again_ms
-            if observes:
-                return OBSERVED_MS if alive else None
-            if alive:
-                parts.observe(LeftAlone(condemned.provider, condemned.session_id, condemned.reason))
-                return None
+        if observes or (condemned.before_loss and not condemned.reason.startswith((RELEASE, SOUGHT))):
+            return await _only_look(condemned, parts, again_ms, observes=observes)
+        if loop.time() > fresh_until:
+            return again_ms
         outcome = await provider.stop(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
     finally:
         permit.lane.finish(served=True)
@@ -78,6 +89,24 @@ async def _stop(condemned: Condemned, parts: Parts) -> int | None:
     if is_release:
         await released(condemned, parts)
         return None
+    if age_ms >= LANDING_HORIZON_MS:
+        return None
+    if condemned.reason.startswith(CANCELLED):
+        return min(max(age_ms * 2, PAUSE_FIRST_MS), PAUSE_SPARSE_MS)
+    return again_ms
+
+
+async def _only_look(condemned: Condemned, parts: Parts, again_ms: int, *, observes: bool) -> int | None:
+    """Stop nothing; the milliseconds until it is looked at again, None for never."""
+    alive = await _is_alive(condemned, parts.providers[condemned.provider])
+    if alive is None:
+        return again_ms
+    if observes:
+        return OBSERVED_MS if alive else None
+    if alive:
+        parts.observe(LeftAlone(condemned.provider, condemned.session_id, condemned.reason))
+        return None
+    age_ms = parts.broker.now_ms() - condemned.since_ms
     return None if age_ms >= LANDING_HORIZON_MS else again_ms
 
 

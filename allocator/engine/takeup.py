@@ -24,7 +24,7 @@ from allocator.broker.broker import (
 from allocator.contract.allocation import Allocation, State
 from allocator.contract.codes import Code
 from allocator.contract.events import allocation_event, refusal_event
-from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, decode_request
+from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, Priority, decode_request
 from allocator.engine.observer import Crashed, Finished, Received, Refused
 from allocator.engine.parts import Parts
 
@@ -67,7 +67,7 @@ def read(entry: Entry) -> Decoded | InvalidRequest:
 def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
     request = decoded.request
     timeout_seconds = request.timeout_seconds or parts.policy.request_timeout_seconds
-    wait = wait_seconds(request, parts)
+    wait = wait_seconds(request, entry.priority, parts)
     remaining_seconds = timeout_seconds - (parts.broker.now_ms() - entry.enqueued_at_ms) / 1000
     return Reservation(
         entry=entry,
@@ -81,16 +81,18 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
     )
 
 
-def wait_seconds(request: AllocationRequest, parts: Parts) -> float:
-    """How long a request would wait at the least: behind those who wait here, in the lane that is quickest."""
-    shortest: float | None = None
-    for region in request.regions or parts.policy.default_regions:
-        for destination in parts.atlas(region):
-            seconds = parts.lanes.of(destination).wait_seconds
-            if seconds == 0:
+def wait_seconds(request: AllocationRequest, priority: Priority, parts: Parts) -> float:
+    """How long a request would wait at the least: behind those who wait where it may go, here and outside."""
+    ahead = rates = 0.0
+    for name in request.regions or parts.policy.default_regions:
+        region = parts.atlas(name)
+        for place in region.places if region else ():
+            lane = parts.lanes.of(place.destination)
+            seconds = lane.wait_seconds(priority)
+            if not seconds or not lane.rate:
                 return 0.0
-            shortest = seconds if shortest is None else min(shortest, seconds)
-    return shortest or 0.0
+            ahead, rates = max(ahead, seconds * lane.rate), rates + lane.rate
+    return ahead / rates if rates else 0.0
 
 
 def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | None:

@@ -1,8 +1,9 @@
 """One request's wait for a permit, in as many lanes as it takes; the first that serves it wins.
 
-In: lanes, best first. Out: a `Permit`, or None when the deadline comes first. It starts in the first lane alone; it
-joins the next one as well as soon as that lane is shut or too long, or after `overflow_seconds` in it. It never leaves
-a lane it has joined, so when every lane is shut, the first that opens serves it.
+In: lanes, best first. Out: a `Permit`, or why there is none. It starts in the first lane that admits it; it joins the
+next one as well as soon as that lane is shut or too long, or after `overflow_seconds` in it. It never leaves a lane it
+has joined, so when every lane is shut, the first that opens serves it. Where no lane admits it, or those it has joined
+shut and others are to find out when they open, it is told to park.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from allocator.contract.request import Priority
@@ -18,29 +20,67 @@ if TYPE_CHECKING:
     from allocator.engine.lane import Lane
 
 
+class NoPermit(Enum):
+    """Why a wait ended without one."""
+
+    TIME_IS_UP = 1
+    PARK = 2
+    """It would take longer than a moment: wait outside."""
+    LOOK_AGAIN = 3
+    """What the lanes were chosen by has changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call through `lane` now; the lane must be told how it went."""
+    """Leave to make one call through `lane` now; the lane must be told how it went.
+
+    `doubted`: the destination's last calls came to nothing, so one that gets through has to be told to the gate.
+    """
 
     lane: Lane
     waited_seconds: float
     probe: bool
+    doubted: bool = False
 
 
 class Ticket:
     """One place in the queues of several lanes. Compares by deadline, then by arrival."""
 
-    __slots__ = ("_index", "_lanes", "_loop", "_overflow", "_overflow_seconds", "_since", "future", "priority", "rank")
+    __slots__ = (
+        "_called_to",
+        "_joined",
+        "_lanes",
+        "_loop",
+        "_next",
+        "_overflow",
+        "_overflow_seconds",
+        "_since",
+        "future",
+        "may_park",
+        "priority",
+        "rank",
+    )
 
     def __init__(
-        self, priority: Priority, rank: tuple[int, int], lanes: Sequence[Lane], overflow_seconds: float
+        self,
+        priority: Priority,
+        rank: tuple[int, int],
+        lanes: Sequence[Lane],
+        overflow_seconds: float,
+        *,
+        may_park: bool = False,
+        called_to: str | None = None,
     ) -> None:
+        """`called_to` names the lot that the request was called in from, whose lane has a place for it."""
         self.priority = priority
         self.rank = rank
+        self.may_park = may_park
+        self._called_to = called_to
         self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Permit | None] = self._loop.create_future()
+        self.future: asyncio.Future[Permit | NoPermit] = self._loop.create_future()
         self._lanes = lanes
-        self._index = 0
+        self._next = 0
+        self._joined: list[Lane] = []
         self._overflow_seconds = overflow_seconds
         self._since = self._loop.time()
         self._overflow: asyncio.TimerHandle | None = None
@@ -53,49 +93,69 @@ class Ticket:
         """Whether it still waits."""
         return not self.future.done()
 
-    async def wait(self, seconds: float) -> Permit | None:
+    @property
+    def stranded(self) -> bool:
+        """Whether every lane it may take is shut."""
+        return all(lane.cause is not None for lane in self._lanes)
+
+    async def wait(self, seconds: float) -> Permit | NoPermit:
         """Wait for the first permit, at most so long."""
-        deadline = self._loop.call_later(max(0.0, seconds), self._expire)
+        deadline = self._loop.call_later(max(0.0, seconds), self._end, NoPermit.TIME_IS_UP)
         self._join_next()
         try:
             return await self.future
         except asyncio.CancelledError:
-            if self.future.done() and not self.future.cancelled() and (permit := self.future.result()):
-                permit.lane.finish(served=False)
+            if self.future.done() and not self.future.cancelled() and isinstance(got := self.future.result(), Permit):
+                got.lane.finish(served=False)
             raise
         finally:
             deadline.cancel()
-            self._stop_overflow()
-            for lane in self._lanes[: self._index]:
-                lane.leave()
+            self._leave()
 
-    def serve(self, lane: Lane, *, probe: bool) -> None:
+    def serve(self, lane: Lane, *, probe: bool, doubted: bool) -> None:
         """Give the permit; called by a lane that has found the ticket live."""
-        self.future.set_result(Permit(lane, self._loop.time() - self._since, probe))
+        self._end(Permit(lane, self._loop.time() - self._since, probe, doubted))
 
     def lane_shut(self, lane: Lane) -> None:
         """Go on to the next lane at once, where the one that shut is the last one joined."""
-        if self.live and lane is self._lanes[self._index - 1]:
+        if self.live and self._joined and lane is self._joined[-1]:
             self._join_next()
+
+    def look_again(self) -> None:
+        """The lanes were chosen by what holds no more."""
+        self._end(NoPermit.LOOK_AGAIN)
 
     def _join_next(self) -> None:
         self._stop_overflow()
-        while self.live and self._index < len(self._lanes):
-            lane = self._lanes[self._index]
-            self._index += 1
-            has_room = lane.has_room
+        while self.live and self._next < len(self._lanes):
+            lane = self._lanes[self._next]
+            self._next += 1
+            called = lane.lot == self._called_to
+            if not lane.admits(self.priority, called=called) and self.may_park:
+                continue
             lane.join(self)
-            if has_room:
-                if self._index < len(self._lanes):
+            self._joined.append(lane)
+            if lane.serves_soon(self.priority, called=called):
+                if self._next < len(self._lanes):
                     self._overflow = self._loop.call_later(self._overflow_seconds, self._join_next)
                 return
+        if self.live and self.may_park and not any(lane.keeps_waiting for lane in self._joined):
+            self._end(NoPermit.PARK)
+
+    def _end(self, result: Permit | NoPermit) -> None:
+        """Let the lanes go at once: who asks them in the same turn is told the truth."""
+        if self.live:
+            self.future.set_result(result)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._stop_overflow()
+        joined, self._joined = self._joined, []
+        for lane in joined:
+            lane.leave(self.priority)
 
     def _stop_overflow(self) -> None:
         """The time in a lane counts from the moment it was joined, so that of the one before ends."""
         if self._overflow is not None:
             self._overflow.cancel()
             self._overflow = None
-
-    def _expire(self) -> None:
-        if self.live:
-            self.future.set_result(None)

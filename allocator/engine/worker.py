@@ -14,8 +14,9 @@ from itertools import count
 from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
 from allocator.contract.request import AllocationRequest, InvalidRequest, Priority, decode_request
 from allocator.engine.allocation import Allocation
+from allocator.engine.callin import CallIn
 from allocator.engine.canceller import carry_out
-from allocator.engine.observer import Crashed, LeaseLost, Surveyed, TakenOver
+from allocator.engine.observer import Crashed, LeaseLost, RateSeen, Surveyed, TakenOver
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
 from allocator.engine.stopper import stop_condemned
@@ -31,6 +32,9 @@ LAST_WORDS_SECONDS = 2.0
 CANCEL_AGAIN_SECONDS = 0.5
 BEGUN_MAX = 16 * BATCH_MAX
 SUSPECT_TAKES = 2
+PAUSED_SECONDS = 0.2
+"""How soon a worker takes up again once it may."""
+Step = Callable[[], Awaitable[None]]
 STILL_SECONDS = 30.0
 """A take-up loop that has not moved for so long is stuck."""
 
@@ -38,10 +42,14 @@ STILL_SECONDS = 30.0
 class Worker:
     """The loops of one process over what it holds."""
 
-    def __init__(self, parts: Parts, reconciler: Reconciler | None = None) -> None:
-        """Without a `reconciler` nobody here counts orphans."""
+    def __init__(
+        self, parts: Parts, reconciler: Reconciler | None = None, beside: Sequence[tuple[float, str, Step]] = ()
+    ) -> None:
+        """Without a `reconciler` nobody here counts orphans. `beside`: what else to do, every so many seconds."""
         self._parts = parts
         self._reconciler = reconciler
+        self._beside = beside
+        self._call_in = CallIn(parts, room=self._room_to_call, begin=self._begin)
         self._held: dict[str, tuple[Allocation, asyncio.Task[None]]] = {}
         self._held_bytes = 0
         self._begun: dict[str, None] = {}
@@ -84,6 +92,8 @@ class Worker:
             self._every(self._parts.policy.lease_seconds / 2, "cancel", self._stray_orders),
             self._always("cancel", self._orders),
             self._always("cancel", self._let_go),
+            self._always("call in", self._call_in.turn),
+            *(self._every(*each) for each in self._beside),
         ]
         if self._reconciler is not None:
             beside.append(self._every(RECONCILE_SECONDS, "reconcile", self._reconciler.look))
@@ -117,6 +127,8 @@ class Worker:
         self._moved()
         await self._parts.broker.prepare()
         await self._parts.broker.look_back()
+        for _, _, act in self._beside:
+            await act()
         self._prepared = True
 
     async def _take_loop(self) -> None:
@@ -125,7 +137,9 @@ class Worker:
                 return
             self._moved()
             try:
-                if (room := self._room_left()) > 0:
+                if self._parts.paused:
+                    await _within(PAUSED_SECONDS, self._draining.wait())
+                elif (room := self._room_left()) > 0:
                     await self._take(room, turn)
                 else:
                     self._room.clear()
@@ -158,25 +172,37 @@ class Worker:
         await parts.broker.look_back()
         if (room := self._room_left()) > 0:
             await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
-        if (room := self._room_left()) > 0:
-            for hold in await parts.broker.reclaim(room):
+        while (room := self._room_left()) > 0:
+            holds = await parts.broker.reclaim(room)
+            for hold in holds:
                 decoded = decode_request(hold.raw)
                 if isinstance(decoded, InvalidRequest):
                     self._parts.observe(Crashed(f"request {hold.request_id}", ValueError(decoded.message)))
                 else:
                     self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
                     self._begin(hold, decoded.request, since)
+            if len(holds) < room:
+                return
+            await asyncio.sleep(0)
+            since = asyncio.get_running_loop().time()
 
-    def _begin(self, hold: Hold, request: AllocationRequest, since: float) -> None:
+    def _begin(self, hold: Hold, request: AllocationRequest, since: float, called_to: str | None = None) -> None:
         if hold.fence in self._begun:
             return
         self._begun[hold.fence] = None
         if len(self._begun) > BEGUN_MAX:
             del self._begun[next(iter(self._begun))]
-        if (old := self._held.get(hold.request_id)) is not None:
-            old[1].cancel()
+        if (old := self._held.get(hold.request_id)) is not None and not old[0].committing:
+            old[1].cancel()  # one that commits finds its fence stale, and leaves no session of a pool's behind
         lease_until = since + self._parts.policy.lease_seconds
-        allocation = Allocation(hold, request, self._parts, arrival=next(self._arrivals), lease_until=lease_until)
+        allocation = Allocation(
+            hold,
+            request,
+            self._parts,
+            arrival=next(self._arrivals),
+            lease_until=lease_until,
+            called_to=called_to,
+        )
         task = asyncio.get_running_loop().create_task(self._run(allocation))
         self._held[hold.request_id] = (allocation, task)
         self._held_bytes += len(hold.raw)
@@ -255,6 +281,9 @@ class Worker:
 
     async def _survey(self) -> None:
         self._parts.observe(Surveyed(await self._parts.broker.survey()))
+        for lane in self._parts.lanes:
+            if lane.rate is not None and lane.is_own:
+                self._parts.observe(RateSeen(lane.destination, lane.rate))
 
     async def _leave(self) -> None:
         """Finish what is being called, hand back what waits, within the grace."""
@@ -270,6 +299,9 @@ class Worker:
             task.cancel()
         if self._held:
             await asyncio.wait([task for _, task in self._held.values()], timeout=LAST_WORDS_SECONDS)
+
+    def _room_to_call(self) -> int:
+        return 0 if self._draining.is_set() else self._room_left()
 
     def _room_left(self) -> int:
         policy = self._parts.policy

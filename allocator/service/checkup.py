@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from allocator.providers.gameye.client import GameyeProvider
 from allocator.providers.gameye.credential import CredentialError
-from allocator.providers.provider import LookupFailed, NotFound
+from allocator.providers.provider import LookupFailed, Offered
 from allocator.redis_io.connect import connect
 from allocator.redis_io.errors import RedisFault, RedisUrlError
 from allocator.redis_io.server import describe_server, unfit
@@ -84,17 +84,16 @@ async def _image(gameye: GameyeProvider, image: str, settings: Settings) -> Find
         for place in places
         if place.destination.provider == gameye.name
     }
-    answer = await gameye.available_locations(image, timeout_seconds=CALL_SECONDS)
+    answer = await gameye.offers(image, timeout_seconds=CALL_SECONDS)
     match answer:
-        case LookupFailed():
-            return Finding(what, good=False, says=f"{answer.message}; check the token's scope regions:read")
-        case NotFound():
-            return Finding(
-                what, good=False, says="unknown there; correct the name in [catalog], or make the application"
-            )
-        case _:
-            missing = sorted(wanted - set(answer))
-            says = f"can be hosted now in {', '.join(sorted(answer)) or 'no region'}"
+        case LookupFailed(message, 404):
+            says = f"{message}; correct the name in [catalog], or make the application there"
+            return Finding(what, good=False, says=says)
+        case LookupFailed(message):
+            return Finding(what, good=False, says=f"{message}; check the token's scope regions:read")
+        case Offered(locations):
+            missing = sorted(wanted - locations)
+            says = f"can be hosted now in {', '.join(sorted(locations)) or 'no region'}"
             if missing:
                 says += f"; not in {', '.join(missing)}: full, or not enabled for the application"
             return Finding(what, good=not missing, says=says)

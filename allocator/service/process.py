@@ -2,7 +2,7 @@
 
 In: settings. Out: an exit code of the contract's section 5. The first SIGTERM or SIGINT drains: readiness falls, the
 take-up stops, what is being called finishes, what waits is handed back. A second one ends the process at once, which
-costs nothing but the lease: what it held is taken over.
+costs nothing but the lease: what it held is taken over. SIGHUP reads the settings again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from typing import Any
 import structlog
 
 from allocator.broker.broker import BrokerUnavailable, NamespaceTaken
+from allocator.placement.policies import PolicyError
 from allocator.providers.gameye.credential import CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
 from allocator.service.admin import AdminAddressError, AdminServer
+from allocator.service.live import Source
 from allocator.service.settings import Settings
 from allocator.service.wiring import UnservedProvider, assemble
 
@@ -49,14 +51,21 @@ def run_loop(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
-async def serve(settings: Settings, *, learn: Callable[[str], None], say: Callable[[str], None] | None = None) -> int:
+async def serve(
+    settings: Settings,
+    *,
+    learn: Callable[[str], None],
+    say: Callable[[str], None] | None = None,
+    source: Source | None = None,
+) -> int:
     """Run one worker until it is told to end.
 
-    `learn` hears of all that must not be printed, `say` hears the admin address once it is open.
+    `learn` hears of all that must not be printed, `say` hears the admin address once it is open; `source` gives the
+    settings again on SIGHUP and when their file changes.
     """
     try:
-        service = await assemble(settings, learn=learn)
-    except (CredentialError, RedisUrlError, UnservedProvider) as error:
+        service = await assemble(settings, learn=learn, source=source)
+    except (CredentialError, PolicyError, RedisUrlError, UnservedProvider) as error:
         return _fail(EXIT_SETTINGS, error)
     except RedisFault as error:
         return _fail(EXIT_SERVER, error)
@@ -70,7 +79,10 @@ async def serve(settings: Settings, *, learn: Callable[[str], None], say: Callab
     lag = asyncio.get_running_loop().create_task(service.metrics.watch_loop_lag())
     try:
         async with admin:
-            on_signals(service.worker.drain)
+            on_signals(service.worker.drain, service.live.reload)
+            with contextlib.suppress(BrokerUnavailable, RedisFault):
+                # So that a paused fleet stays paused; what is wrong with the server is said by the worker.
+                await service.live.look()
             if say is not None:
                 say(f"http://{settings.admin.host}:{admin.port}")
             log.info("worker started", admin_port=admin.port, redis=service.connection.url)
@@ -88,8 +100,8 @@ async def serve(settings: Settings, *, learn: Callable[[str], None], say: Callab
     return EXIT_DONE
 
 
-def on_signals(drain: Callable[[], None]) -> None:
-    """Let the first SIGTERM or SIGINT drain and the next one end the process at once."""
+def on_signals(drain: Callable[[], None], reload: Callable[[], None]) -> None:
+    """Let the first SIGTERM or SIGINT drain and the next one end the process at once; SIGHUP reads the settings."""
     asked = False
 
     def told() -> None:
@@ -105,6 +117,8 @@ def on_signals(drain: Callable[[], None]) -> None:
             loop.add_signal_handler(each, told)
         except NotImplementedError:  # Windows
             signal.signal(each, lambda *_: loop.call_soon_threadsafe(told))
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        loop.add_signal_handler(signal.SIGHUP, reload)
 
 
 def _fail(code: int, error: Exception) -> int:

@@ -22,6 +22,7 @@ from allocator.service.settings_tables import (
     CatalogEntry,
     Edgegap,
     Gameye,
+    Placement,
     Reconciler,
     Redis,
     Region,
@@ -40,12 +41,17 @@ def _duration(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedDestination:
-    """A place to start a session, `rate` starts a second over the whole fleet, up to `burst` at once."""
+    """A place to start a session, `rate` starts a second over the whole fleet, up to `burst` at once.
+
+    `weight`: its share among the region's weighted places, None where none is given. `first_choice_share`: what of the
+    rate its region keeps for requests whose first region it is.
+    """
 
     destination: Destination
     rate: float
     burst: int
-    weight: float = 1
+    weight: float | None = None
+    first_choice_share: float = 0
 
 
 class Settings(BaseSettings):
@@ -71,6 +77,7 @@ class Settings(BaseSettings):
     gameye: Gameye | None = None
     edgegap: Edgegap | None = None
     region_defaults: RegionDefaults = Field(default_factory=RegionDefaults)
+    placement: Placement = Field(default_factory=Placement)
     regions: Annotated[dict[Text, Region], Field(max_length=1000)] = Field(default_factory=dict)
     catalog: Annotated[dict[Text, CatalogEntry], Field(max_length=10_000)] = Field(default_factory=dict)
     admin: Admin = Field(default_factory=Admin)
@@ -126,4 +133,5 @@ class Settings(BaseSettings):
             rate=next(rate for rate in (each.rate, region.rate, self.region_defaults.rate) if rate is not None),
             burst=next(burst for burst in (each.burst, region.burst, self.region_defaults.burst) if burst is not None),
             weight=each.weight,
+            first_choice_share=region.first_choice_share,
         )

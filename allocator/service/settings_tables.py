@@ -24,6 +24,8 @@ from pydantic import (
     model_validator,
 )
 
+from allocator.engine.readiness import ReadyCheck
+
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://", "embedded:")
 GAMEYE_URLS = {
     "sandbox": "https://api.sandbox-gameye.gameye.net",
@@ -181,7 +183,8 @@ class RegionDestination(Table):
     location: Text
     rate: Rate | None = None
     burst: Burst | None = None
-    weight: Annotated[float, Field(ge=0, le=1000)] = 1
+    weight: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """Where one place of a region has a weight, they are drawn in proportion (1 where not given, 0 last)."""
 
 
 class Region(Table):
@@ -189,13 +192,32 @@ class Region(Table):
 
     rate: Rate | None = None
     burst: Burst | None = None
+    first_choice_share: Annotated[float, Field(ge=0, le=0.95)] = 0
+    """The share of the rate kept for requests whose first region this is. Under 1, or no other would ever get in."""
     destinations: Annotated[tuple[RegionDestination, ...], Field(min_length=1, max_length=16)] | None = None
+
+
+class Placement(Table):
+    """In which order the regions of a request are tried: a policy, and which latency the policy `latency` looks at."""
+
+    policy: Text = "latency"
+    """`latency`, `named`, an entry point of the group `allocator.placement`, or `module:attribute`."""
+    latency_by: Literal["worst", "average"] = "worst"
 
 
 def _container_port(value: str) -> str:
     port, _, protocol = value.partition("/")
     if not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) > 65_535 or protocol not in ("udp", "tcp"):
         raise ValueError("must be like '7777/udp' or '7777/tcp'")
+    return value
+
+
+def _tcp_port(value: str) -> str:
+    protocol, colon, port = value.partition(":")
+    if protocol == "udp" and colon:
+        raise ValueError("must be like 'tcp:8080': nothing need answer on udp; let the game open a tcp port beside it")
+    if protocol != "tcp" or not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) > 65_535:
+        raise ValueError("must be like 'tcp:8080', with the port inside the container")
     return value
 
 
@@ -207,11 +229,14 @@ class EdgegapApplication(Table):
 
 
 class CatalogEntry(Table):
-    """What is known of an image beforehand: names of its ports, its name at Edgegap."""
+    """What is known of an image beforehand: names of its ports, how it shows that it is ready, its name at Edgegap."""
 
     ports: Annotated[dict[Text, Annotated[str, AfterValidator(_container_port)]], Field(max_length=64)] = Field(
         default_factory=dict
     )
+    ready_check: Annotated[str, AfterValidator(_tcp_port)] | None = None
+    """A match is allocated only once this port answers; a game of UDP alone opens a TCP port for it."""
+    ready_timeout_seconds: Annotated[float, Field(ge=1, le=300)] = 30
     edgegap: EdgegapApplication | None = None
 
     @field_validator("ports")
@@ -225,6 +250,14 @@ class CatalogEntry(Table):
     def port_names(self) -> dict[str, str]:
         """The names the other way round, as a start wants them: `7777/udp` to `game`."""
         return {port: name for name, port in self.ports.items()}
+
+    @property
+    def ready(self) -> ReadyCheck | None:
+        """The check as the engine wants it; None where the provider's word is enough."""
+        if self.ready_check is None:
+            return None
+        port = int(self.ready_check.removeprefix("tcp:"))
+        return ReadyCheck("tcp", port, self.ready_timeout_seconds)
 
 
 class Admin(Table):

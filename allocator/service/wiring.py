@@ -21,6 +21,8 @@ from allocator import __version__
 from allocator.broker.streams import StreamsBroker
 from allocator.broker.streams_aftermath import StreamsAftermath
 from allocator.broker.streams_census import StreamsCensus
+from allocator.broker.streams_levers import StreamsLevers
+from allocator.broker.streams_parking import StreamsParking
 from allocator.contract.allocation import State
 from allocator.contract.destination import Destination
 from allocator.contract.keys import Keys
@@ -31,20 +33,24 @@ from allocator.engine.parts import Parts, Policy
 from allocator.engine.reconciler import Reconciler
 from allocator.engine.worker import Worker
 from allocator.gate.fleet import FleetGate
-from allocator.gate.gate import Limit
+from allocator.placement.plan import Policy as PlacementPolicy
+from allocator.placement.policies import PolicyError, load_policy
 from allocator.providers.gameye.client import GameyeProvider
-from allocator.providers.gameye.credential import Credential, FixedToken, TokenFile
+from allocator.providers.gameye.credential import Credential
 from allocator.providers.provider import Provider
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.url import url_secrets
-from allocator.service.settings import Settings
+from allocator.service.live import LOOK_SECONDS, Live, Source
+from allocator.service.live_credential import gameye_credential, renew_gameye
+from allocator.service.live_force import ACCOUNT_SCOPE
+from allocator.service.live_merge import Merged
+from allocator.service.settings import Settings, SettingsError
 from allocator.service.settings_tables import Gameye
 from allocator.telemetry.logging import Log
 from allocator.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("allocator")
 
-ACCOUNT_SCOPE = "*"
 BUILT_IN = frozenset({"gameye"})
 PROBE_MARGIN_SECONDS = 2.0
 
@@ -57,12 +63,14 @@ class Service:
     connection: RedisConnection
     parts: Parts
     worker: Worker
+    live: Live
     registry: CollectorRegistry
     metrics: Metrics
     log: Log
 
     async def close(self) -> None:
         """Give everything back, the last built first."""
+        await self.parts.judgement.close()
         await self.parts.lanes.close()
         for provider in self.parts.providers.values():
             await provider.close()
@@ -74,14 +82,21 @@ class UnservedProvider(Exception):  # noqa: N818 - what the settings ask for
     """A region leads to a provider that is not built in."""
 
 
+def _report(problem: str) -> None:
+    """Say that a token file cannot be read any more."""
+    _log.warning("credential file", problem=problem)
+
+
 def _forget(_secret: str) -> None:
     """Nobody masks."""
 
 
-async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget) -> Service:
-    """Build a worker process; `learn` hears of all that must never be printed.
+async def assemble(
+    settings: Settings, *, learn: Callable[[str], None] = _forget, source: Source | None = None
+) -> Service:
+    """Build a worker process; `learn` hears of all that must never be printed, `source` gives the settings again.
 
-    Raises CredentialError, UnservedProvider, RedisUrlError, EmbeddedUnavailable for settings that can't be.
+    Raises CredentialError, PolicyError, UnservedProvider, RedisUrlError, EmbeddedUnavailable: settings that can't be.
     """
     _all_served(settings)
     registry = CollectorRegistry()
@@ -90,9 +105,8 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
     observe = _fan_out([metrics.observe, log.observe])
     for text in url_secrets(settings.redis.url.get_secret_value()):
         learn(text)
-    providers = build_providers(
-        settings, learn=learn, report=lambda message: _log.warning("credential file", problem=message)
-    )
+    credential = gameye_credential(settings.gameye, report=_report, learn=learn) if settings.gameye else None
+    providers = build_providers(settings, report=_report, learn=learn, credential=credential)
     try:
         connection = await connect(settings.redis.url.get_secret_value(), name="worker")
     except BaseException:
@@ -101,36 +115,51 @@ async def assemble(settings: Settings, *, learn: Callable[[str], None] = _forget
         raise
     chance = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not secrets
     gate = FleetGate(connection, probe_hold_seconds=_longest_call(settings) + PROBE_MARGIN_SECONDS, chance=chance)
-    limits_of = _limits(settings, providers)
+    broker, aftermath, census, parking = build_broker(settings, connection)
+
+    def admit(merged: Merged) -> None:
+        try:
+            load_policy(merged.settings.placement.policy, merged.settings.placement.latency_by)
+        except PolicyError as error:
+            raise SettingsError((str(error),)) from error
+        if credential is not None:
+            renew_gameye(credential, merged, report=_report, learn=learn)
+
+    live = Live(
+        settings,
+        StreamsLevers(broker.steps, Keys(settings.namespace)),
+        providers=providers,
+        account_of=lambda name: providers[name].account,
+        admit=admit,
+        source=source,
+    )
     lanes = Lanes(
         gate=gate,
         concurrency=settings.worker.concurrency,
-        limits_of=limits_of,
+        limits_of=live.limits_of,
         account_of=lambda name: providers[name].account,
         observe=observe,
         chance=chance,
+        kept_share_of=live.kept_share_of,
     )
-    broker, aftermath, census = build_broker(settings, connection)
     parts = Parts(
         broker=broker,
         aftermath=aftermath,
+        parking=parking,
         gate=gate,
         lanes=lanes,
         providers=providers,
-        atlas=_atlas(settings),
-        policy=_policy(settings),
+        atlas=live.region,
+        policy=_policy(settings, load_policy(settings.placement.policy, settings.placement.latency_by)),
         observe=observe,
         insist=Insistence(observe, chance),
         chance=chance,
     )
-    worker = Worker(parts, Reconciler(parts, census))
-    places = [place for places in settings.resolved.values() for place in places]
-    metrics.expect([place.destination for place in places], list(settings.resolved))
-    metrics.set_rates({place.destination: place.rate for place in places})
-    if settings.gameye is not None and settings.gameye.rate is not None:
-        metrics.set_rates({Destination("gameye", ACCOUNT_SCOPE): settings.gameye.rate})
+    worker = Worker(parts, Reconciler(parts, census), beside=[(LOOK_SECONDS, "levers", live.look)])
+    live.listen(lambda: _follow(live, parts, metrics))
+    _follow(live, parts, metrics)
     metrics.follow_progress(State.ALLOCATING, lambda: worker.held)
-    return Service(settings, connection, parts, worker, registry, metrics, log)
+    return Service(settings, connection, parts, worker, live, registry, metrics, log)
 
 
 def _all_served(settings: Settings) -> None:
@@ -144,29 +173,31 @@ def _all_served(settings: Settings) -> None:
 
 
 def build_providers(
-    settings: Settings, *, report: Callable[[str], None], learn: Callable[[str], None] = _forget
+    settings: Settings,
+    *,
+    report: Callable[[str], None],
+    learn: Callable[[str], None] = _forget,
+    credential: Credential | None = None,
 ) -> dict[str, Provider]:
-    """The providers whose tables are there.
+    """The providers whose tables are there; `credential` is Gameye's, if not the one of its table.
 
     `report` hears of a token file that cannot be read any more, `learn` of every token.
     """
     providers: dict[str, Provider] = {}
     if settings.gameye is not None:
-        providers["gameye"] = build_gameye(settings.gameye, report=report, learn=learn)
+        providers["gameye"] = build_gameye(settings.gameye, report=report, learn=learn, credential=credential)
     return providers
 
 
 def build_gameye(
-    gameye: Gameye, *, report: Callable[[str], None], learn: Callable[[str], None] = _forget
+    gameye: Gameye,
+    *,
+    report: Callable[[str], None],
+    learn: Callable[[str], None] = _forget,
+    credential: Credential | None = None,
 ) -> GameyeProvider:
     """Gameye, as its table says."""
-    credential: Credential
-    if gameye.token_file is not None:
-        credential = TokenFile(gameye.token_file, report=report, learn=learn)
-    else:
-        token = gameye.token.get_secret_value() if gameye.token else ""
-        learn(token)
-        credential = FixedToken(token)
+    credential = credential or gameye_credential(gameye, report=report, learn=learn)
     return GameyeProvider(gameye.base_url, gameye.account, credential, frozenset(gameye.throttle_statuses))
 
 
@@ -177,8 +208,8 @@ def worker_name() -> str:
 
 def build_broker(
     settings: Settings, connection: RedisConnection
-) -> tuple[StreamsBroker, StreamsAftermath, StreamsCensus]:
-    """The three ports to the records of one namespace; nothing is asked of Redis yet."""
+) -> tuple[StreamsBroker, StreamsAftermath, StreamsCensus, StreamsParking]:
+    """The four ports to the records of one namespace; nothing is asked of Redis yet."""
     nonce, numbers = secrets.token_hex(8), count()
     keys, worker = Keys(settings.namespace), worker_name()
     lease_ms = round(settings.worker.lease_seconds * 1000)
@@ -207,10 +238,18 @@ def build_broker(
         fence=fence,
         now_ms=broker.now_ms,
     )
-    return broker, aftermath, StreamsCensus(broker.steps, keys, worker=worker)
+    parking = StreamsParking(
+        broker.steps,
+        keys,
+        lease_ms=lease_ms,
+        fence=fence,
+        loss_ms=broker.loss_ms,
+        now_ms=broker.now_ms,
+    )
+    return broker, aftermath, StreamsCensus(broker.steps, keys, worker=worker), parking
 
 
-def _policy(settings: Settings) -> Policy:
+def _policy(settings: Settings, order: PlacementPolicy) -> Policy:
     call_timeouts = {"gameye": settings.gameye.timeout_seconds} if settings.gameye else {}
     return Policy(
         deployment=settings.deployment,
@@ -226,34 +265,24 @@ def _policy(settings: Settings) -> Policy:
         drain_seconds=settings.worker.drain_seconds,
         call_timeout_seconds=call_timeouts,
         port_names={image: entry.port_names for image, entry in settings.catalog.items()},
+        order=order,
+        ready_checks={image: entry.ready for image, entry in settings.catalog.items() if entry.ready},
         namespace=settings.namespace,
         observes=settings.reconciler.mode == "observe",
         stops_per_minute_max=settings.reconciler.stops_per_minute_max,
     )
 
 
-def _atlas(settings: Settings) -> Callable[[str], Sequence[Destination]]:
-    known: dict[str, tuple[Destination, ...]] = {
-        name: tuple(place.destination for place in places) for name, places in settings.resolved.items()
-    }
-    return lambda region: known.get(region) or tuple(place.destination for place in settings.resolve(region))
-
-
-def _limits(settings: Settings, providers: dict[str, Provider]) -> Callable[[Destination], tuple[Limit, ...]]:
-    """A destination's own limit first, then its account's, which a refused credential shuts."""
-    rates = {place.destination: place for places in settings.resolved.values() for place in places}
-    accounts = {"gameye": settings.gameye.rate if settings.gameye else None}
-
-    def limits_of(destination: Destination) -> tuple[Limit, ...]:
-        place, account = rates.get(destination), providers[destination.provider].account
-        rate = place.rate if place else settings.region_defaults.rate
-        burst = place.burst if place else settings.region_defaults.burst
-        return (
-            Limit(destination.provider, account, destination.location, rate, burst),
-            Limit(destination.provider, account, ACCOUNT_SCOPE, accounts.get(destination.provider)),
-        )
-
-    return limits_of
+def _follow(live: Live, parts: Parts, metrics: Metrics) -> None:
+    """Let what runs follow the settings and levers in force."""
+    settings = live.settings
+    parts.policy = _policy(settings, load_policy(settings.placement.policy, settings.placement.latency_by))
+    parts.paused = live.paused
+    parts.lanes.refresh()
+    metrics.expect(live.rates, list(settings.resolved))
+    metrics.set_rates(live.rates)
+    if settings.gameye is not None and settings.gameye.rate is not None:
+        metrics.set_rates({Destination("gameye", ACCOUNT_SCOPE): settings.gameye.rate})
 
 
 def _longest_call(settings: Settings) -> float:

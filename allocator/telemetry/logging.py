@@ -29,10 +29,14 @@ from allocator.engine.observer import (
     GateShut,
     LeaseLost,
     LeftAlone,
+    NotReady,
+    Parked,
+    RateSeen,
     Received,
     Reconciled,
     Refused,
     SessionStopped,
+    Slowed,
     Surveyed,
     TakenOver,
 )
@@ -42,8 +46,8 @@ from allocator.telemetry.redaction import Redaction, escape_controls
 LOGGER = "allocator"
 LINES_A_SECOND = 5
 
-_Routine = Attempted | Received | Finished | FellBack
-_ROUTINE = (Attempted, Received, Finished, FellBack)
+_Routine = Attempted | Received | Finished | FellBack | Parked | RateSeen
+_ROUTINE = (Attempted, Received, Finished, FellBack, Parked, RateSeen)
 _Notable = (
     GateShut
     | GateOpened
@@ -51,12 +55,15 @@ _Notable = (
     | LeaseLost
     | SessionStopped
     | LeftAlone
+    | NotReady
+    | Slowed
     | Reconciled
     | BrokerTrouble
     | BrokerBack
     | Crashed
 )
 _SHUT_HINTS = {
+    Cause.SET_ASIDE: "five calls in a row came to nothing: matches go elsewhere, one probe at a time goes there",
     Cause.FULL: "matches go to their next region until a probe finds it open",
     Cause.UNAVAILABLE: "matches go to their next region until a probe finds it open; see the provider's status page",
     Cause.CREDENTIAL: "no session can be started with this credential; check {provider}.token or "
@@ -147,12 +154,8 @@ class Log:
 
     def _notable(self, event: _Notable) -> None:
         match event:
-            case GateShut():
-                self._gate_shut(event)
-            case GateOpened(destination):
-                self._shut.pop(destination, None)
-                self._shut.pop(Destination(destination.provider, "*"), None)
-                self._line(logging.INFO, "gate opened", destination=str(destination))
+            case GateShut() | GateOpened() | Slowed():
+                self._gate(event)
             case Refused():
                 told = {"code": event.code.value, "request_id": event.request_id, "buried": event.buried}
                 self._line(logging.WARNING, "request refused", **told, message=event.message)
@@ -165,6 +168,9 @@ class Log:
                 told = {"session_id": event.session_id, "reason": event.reason}
                 hint = "condemned before redis lost data, and alive: stop it by hand if no match plays on it"
                 self._line(logging.WARNING, "session left alone", provider=event.provider, hint=hint, **told)
+            case NotReady():
+                told = {"request_id": event.request_id, "message": event.message}
+                self._line(logging.WARNING, "session not ready", destination=str(event.destination), **told)
             case Reconciled():
                 self._reconciled(event)
             case BrokerTrouble():
@@ -174,6 +180,18 @@ class Log:
                 self._line(logging.INFO, "redis answers again", away_seconds=round(event.away_seconds, 3))
             case Crashed():
                 self._line(logging.ERROR, "fault of this program", where=event.where, exc_info=event.error)
+
+    def _gate(self, event: GateShut | GateOpened | Slowed) -> None:
+        match event:
+            case GateShut():
+                self._gate_shut(event)
+            case GateOpened(destination):
+                self._shut.pop(destination, None)
+                self._shut.pop(Destination(destination.provider, "*"), None)
+                self._line(logging.INFO, "gate opened", destination=str(destination))
+            case Slowed(destination, rate):
+                hint = "starts came too fast: the rate climbs back by itself; set it lower where this goes on"
+                self._line(logging.INFO, "rate lowered", destination=str(destination), rate=round(rate, 2), hint=hint)
 
     def _reconciled(self, event: Reconciled) -> None:
         """A pass is told by the worker that made it, where its counts are others than those told last."""
@@ -240,6 +258,10 @@ class Log:
             case FellBack():
                 told = {"from_region": event.from_region, "to_region": event.to_region}
                 log.debug("fell back", **told, reason=event.reason)
+            case Parked():
+                log.debug("request parked", request_id=event.request_id)
+            case RateSeen():
+                pass
             case Finished():
                 code = event.code.value if event.code else None
                 told = {"request_id": event.request_id, "state": event.state.value}

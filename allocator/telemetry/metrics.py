@@ -32,10 +32,14 @@ from allocator.engine.observer import (
     GateShut,
     LeaseLost,
     LeftAlone,
+    NotReady,
+    Parked,
+    RateSeen,
     Received,
     Reconciled,
     Refused,
     SessionStopped,
+    Slowed,
     Surveyed,
     TakenOver,
 )
@@ -72,6 +76,7 @@ _STOPS = {
     "ended": "ended",
     "condemned": "condemned",
     "release ": "release",
+    "not ready": "not_ready",
     "orphan": "orphan",
 }
 """How a reason for stopping begins, and the word for it."""
@@ -115,6 +120,7 @@ class Metrics:
         self._waits: dict[str, Spread] = {}
         self._unknown_wait: Spread | None = None
         self._shut_until: dict[Destination, float] = {}
+        self._rates: dict[Destination, float] = {}
         self._received = {priority: families.received.at(priority.value) for priority in Priority}
         self._finished = {
             (state, code): families.finished.at(state.value, code.value if code else "")
@@ -146,9 +152,11 @@ class Metrics:
             self._waits[region] = self._families.gate_wait_seconds.at(region)
 
     def set_rates(self, rates: Mapping[Destination, float]) -> None:
-        """Tell the rates of the settings, in starts a second; a location `*` is the account's."""
+        """Tell these rates until others are seen, in starts a second; a location `*` is the account's."""
         for destination, rate in rates.items():
-            self._families.gate_rate.follow(partial(float, rate), destination.provider, destination.location)
+            self._rates[destination] = rate
+            now = partial(self._rates.__getitem__, destination)
+            self._families.gate_rate.follow(now, destination.provider, destination.location)
 
     def follow_progress(self, state: State, count: Callable[[], int]) -> None:
         """Ask `count` at each scrape how many requests are in this state here."""
@@ -185,8 +193,8 @@ class Metrics:
 
     def _rare(
         self,
-        event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | SessionStopped | LeftAlone
-        | Reconciled | BrokerTrouble | BrokerBack | Crashed,
+        event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | Slowed | RateSeen | Parked | NotReady
+        | SessionStopped | LeftAlone | Reconciled | BrokerTrouble | BrokerBack | Crashed,
     ) -> None:  # fmt: skip
         match event:
             case Refused():
@@ -197,12 +205,8 @@ class Metrics:
                 self._redeliveries.value += 1
             case LeaseLost():
                 self._lease_lost.value += 1
-            case GateShut():
-                self._shut_until[self._place(event.destination)] = self._clock() + event.seconds
-            case GateOpened():
-                # A probe opens every limit it came through: that of its destination and that of the account.
-                self._shut_until.pop(self._place(event.destination), None)
-                self._shut_until.pop(Destination(event.destination.provider, ACCOUNT), None)
+            case GateShut() | GateOpened() | Slowed() | RateSeen():
+                self._gates(event)
             case SessionStopped():
                 words = (word for start, word in _STOPS.items() if event.reason.startswith(start))
                 self._families.stopped.at(next(words, OTHER)).value += 1
@@ -212,8 +216,20 @@ class Metrics:
                 # No sample before the first: 0 would be said of what nobody has looked at.
                 for kind, count in orphans.items():
                     self._families.orphans.labels(kind).set(count)
-            case LeftAlone() | BrokerBack() | Crashed():
+            case Parked() | NotReady() | LeftAlone() | BrokerBack() | Crashed():
                 pass
+
+    def _gates(self, event: GateShut | GateOpened | Slowed | RateSeen) -> None:
+        match event:
+            case GateShut():
+                self._shut_until[self._place(event.destination)] = self._clock() + event.seconds
+            case GateOpened():
+                # A probe opens every limit it came through: that of its destination and that of the account.
+                self._shut_until.pop(self._place(event.destination), None)
+                self._shut_until.pop(Destination(event.destination.provider, ACCOUNT), None)
+            case Slowed(destination, rate) | RateSeen(destination, rate):
+                if destination in self._rates:
+                    self._rates[destination] = rate
 
     def _end(self, event: Finished) -> None:
         finished = self._finished.get((event.state, event.code))
@@ -240,6 +256,7 @@ class Metrics:
         families.queue_pending.set(sum(depth.pending for depth in depths.values()))
         families.oldest_untaken.set(max((depth.oldest_seconds for depth in depths.values()), default=0.0))
         families.condemned.set(event.survey.condemned)
+        families.parked.set(event.survey.parked)
 
     def _begin_at_nought(self) -> None:
         families = self._families

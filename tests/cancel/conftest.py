@@ -1,6 +1,7 @@
 """The engine's fleet, with a stopper that does not take its time, and a matchmaker that cancels.
 
-desk   a `Desk`: orders cancellations and asks whether all that was ordered is done
+desk    a `Desk`: orders cancellations and asks whether all that was ordered is done
+stage   a `Stage`: one worker's parts over twins, on a clock that the test moves
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from allocator.broker import streams_aftermath  # noqa: E402 - below the path
 from allocator.contract.keys import GROUP  # noqa: E402 - as above
 from allocator.engine import stopper  # noqa: E402 - as above
 from tests.engine.conftest import Fleet, fleet, keys_without_ttl, make_fleet, quick  # noqa: E402 - as above
+from tests.reconciler.conftest import stage  # noqa: E402 - as above
 
-__all__ = ["fleet", "keys_without_ttl", "make_fleet", "quick"]
+__all__ = ["fleet", "keys_without_ttl", "make_fleet", "quick", "stage"]
 
 
 class Desk:
@@ -68,6 +70,7 @@ class Desk:
 def desk(fleet: Fleet, wait_until: Any, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.setattr(stopper, "PAUSE_FIRST_MS", 100)
     monkeypatch.setattr(stopper, "PAUSE_LAST_MS", 300)
+    monkeypatch.setattr(stopper, "PAUSE_SPARSE_MS", 300)
     monkeypatch.setattr(stopper, "HOLD_MS", 500)
     monkeypatch.setattr(streams_aftermath, "BLOCK_MS", 50)
     return Desk(fleet, wait_until)

@@ -115,3 +115,31 @@ async def test_a_session_that_was_stopped_and_not_yet_told_released_is_told_once
         return not await fleet.connection.execute("ZCARD", fleet.keys.condemned)
 
     await wait_until(none_condemned)
+
+
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [
+        ("find", "before"),
+        ("find", "after"),
+        ("condemn", "before"),
+        ("condemn", "after"),
+        ("forestall", "before"),
+        ("forestall", "after"),
+        ("settle", "before"),
+    ],
+)
+async def test_the_session_of_an_id_that_redis_has_lost_is_stopped_all_the_same(
+    fleet: Fleet, desk: Desk, wait_until: Any, monkeypatch: pytest.MonkeyPatch, *, step: str, when: str
+) -> None:
+    await fleet.begin()
+    dying = await fleet.worker()
+    kept, _ = await fleet.ended(*await fleet.send_many(2))
+    await fleet.connection.execute("FLUSHALL")
+    owner = dying.parts.providers["gameye"] if step == "find" else dying.parts.aftermath
+    await dies_at(fleet, desk, dying, hang(monkeypatch, owner, step, when), "m-1")
+    await fleet.worker()
+    await desk.until("m-1", "cancelled")
+    await wait_until(desk.settled)
+    await wait_until(lambda: [session.id for session in fleet.alive()] == [kept["session_id"]])
+    assert await desk.states_told("m-1") == ["cancelled"]

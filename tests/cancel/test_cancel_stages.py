@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from allocator.engine.observer import Finished, LeaseLost, SessionStopped
+from allocator.cli.main import app
+from allocator.contract.codes import Code
+from allocator.engine.observer import Finished, LeaseLost, Refused, SessionStopped
 from allocator.simulator.gameye import Late, LostReply, Operation, RegionSettings, StatusFault
 
 if TYPE_CHECKING:
@@ -121,7 +125,7 @@ async def test_an_allocated_one_is_stopped_and_becomes_released(fleet: Fleet, de
     after = await desk.until("m-0", "released")
     assert {**after, "state": "allocated", "updated_at": before["updated_at"]} == before
     assert 0 < await fleet.connection.execute("PTTL", fleet.keys.allocation("m-0")) <= 7_200_000
-    assert [session.id for session in fleet.alive()] == [each["session_id"] for each in others]
+    assert {session.id for session in fleet.alive()} == {each["session_id"] for each in others}
     (stopped,) = member.seen(SessionStopped)
     assert stopped.session_id == before["session_id"]
     assert await desk.states_told("m-0") == ["allocated", "released"]
@@ -176,17 +180,63 @@ async def test_one_that_has_ended_badly_stays_as_it_is(fleet: Fleet, desk: Desk,
     assert await desk.states_told("m-1") == ["failed"]
 
 
-@pytest.mark.parametrize("fields", [("name", "m-1"), ("id", ""), ("id", "m 1"), ("id", "x" * 129), ("id", b"\xff")])
-async def test_a_cancellation_that_names_no_id_is_settled_and_holds_nobody_up(
-    fleet: Fleet, desk: Desk, fields: tuple[Any, ...]
+@pytest.mark.parametrize(
+    ("fields", "said", "kept"),
+    [
+        (("name", "m-1"), "has no field 'id'", {"name": "m-1"}),
+        (("id", ""), "the field 'id' is empty", {"id": ""}),
+        (("id", "m 1", "code", "x"), "made of A-Z a-z 0-9 . _ : -", {"id": "m 1", "code": "x"}),
+        (("id", "x" * 129), "holds 129 bytes", {"id": "x" * 129}),
+        (("id", b"\xff", "request", "{}"), "made of A-Z", {"id": "\\xff", "request": "{}"}),
+    ],
+)
+async def test_a_cancellation_that_names_no_id_becomes_a_dead_letter_and_holds_nobody_up(
+    fleet: Fleet, desk: Desk, fields: tuple[Any, ...], said: str, kept: dict[str, str]
 ) -> None:
     await fleet.begin()
-    await fleet.worker()
-    await fleet.connection.execute("XADD", fleet.keys.cancellations, "*", *fields)
+    member = await fleet.worker()
+    entry_id = await fleet.connection.execute("XADD", fleet.keys.cancellations, "*", *fields)
     await desk.cancel("m-2")
     await desk.until("m-2", "cancelled")
     await desk.all_done()
     assert {each["request_id"] for each in await fleet.results()} == {"m-2"}
+    (letter,) = await fleet.stream(fleet.keys.dead_letters)
+    assert said in letter["message"]
+    assert letter["message"].endswith(f"XADD {fleet.keys.cancellations} * id m-1")
+    assert (letter["code"], letter["request_id"], letter["entry_id"]) == ("invalid_request", "", entry_id.decode())
+    assert json.loads(letter["request"]) == kept
+    assert member.seen(Refused) == [Refused(Code.INVALID_REQUEST, letter["message"], None, buried=True)]
+
+
+async def test_a_person_sees_such_a_letter_and_cannot_replay_it(
+    fleet: Fleet, desk: Desk, wait_until: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = ("--set", f"redis.url={fleet.url}", "--set", f"namespace={fleet.keys.namespace}")
+
+    async def dead_letters(*words: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, ["dead-letters", *words, *settings])
+
+    await fleet.begin()
+    await fleet.worker()
+    await fleet.connection.execute("XADD", fleet.keys.cancellations, "*", "id", "m 1\x1b[2J")
+    await wait_until(desk.settled)
+    listed = await dead_letters("list", "--json")
+    letter = json.loads(listed.stdout)
+    assert (letter["code"], letter["request_id"], letter["stream"]) == (
+        "invalid_request",
+        None,
+        fleet.keys.cancellations,
+    )
+    shown = await dead_letters("show", letter["entry_id"])
+    assert shown.exit_code == 0
+    assert "m 1" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    replayed = await dead_letters("replay", letter["entry_id"])
+    assert (replayed.exit_code, replayed.stdout) == (1, "")
+    assert "is a cancellation that names no request: use 'allocator cancel ID'" in replayed.stderr
+    assert (await dead_letters("list", "--json")).stdout
+    assert await fleet.nothing_is_left()
 
 
 async def test_a_stop_that_the_provider_fails_is_repeated_until_it_says_that_nothing_is_there(

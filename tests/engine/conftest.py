@@ -207,6 +207,14 @@ class Fleet:
                 return False
         return not await self.connection.execute("ZCARD", self.keys.leases)
 
+    async def waiting_outside(self, count: int) -> None:
+        """Wait until at least so many requests are parked."""
+
+        async def parked() -> bool:
+            return int(await self.connection.execute("SCARD", self.keys.parked)) >= count
+
+        await self._wait_until(parked)
+
     def posts(self, location: str | None = None) -> int:
         return sum(location in {None, post.location} for post in self.simulator.ledger.posts)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.engine import attempt as attempt_module
+from allocator.engine.lane import SHUT_ROOM
 from allocator.engine.observer import FellBack, GateOpened, GateShut
 from allocator.simulator.gameye import RegionSettings, RetryAfter, StatusFault
 
@@ -32,9 +33,10 @@ async def test_a_region_that_answers_busy_costs_a_burst_next_to_nothing(
     fallbacks = member.seen(FellBack)
     assert {(each.from_region, each.to_region) for each in fallbacks} == {("europe", "us-east")}
     assert len(fallbacks) == 200
-    outcome = {420: "no_capacity", 429: "throttled", 503: "unknown"}[status]
+    # what a push-back meant is known a moment later: by then some have gone on and ended elsewhere
+    outcomes = {420: {"no_capacity"}, 429: {"no_capacity", "throttled"}, 503: {"unknown"}}[status]
     tried = [json.loads(answer["attempts"]) for answer in answers]
-    assert {each["outcome"] for attempts in tried for each in attempts[:-1]} == {outcome}
+    assert {each["outcome"] for attempts in tried for each in attempts[:-1]} <= outcomes
 
 
 async def test_four_workers_together_make_few_calls_to_a_busy_region(fleet: Fleet) -> None:
@@ -97,7 +99,8 @@ async def test_one_probe_opens_a_region_for_all_who_wait_at_once(fleet: Fleet, w
     other = await fleet.worker(rates={"europe": 1000})
     ids = await fleet.send_many(150)
     await wait_until(lambda: member.seen(GateShut) + other.seen(GateShut))
-    await wait_until(lambda: member.worker.held + other.worker.held == 150)
+    # those who find out when it opens, and nobody else, are held in a process
+    await fleet.waiting_outside(150 - 2 * SHUT_ROOM)
     fleet.apply({"europe": OPEN})
     await wait_until(lambda: member.seen(GateOpened) + other.seen(GateOpened))
     # far below the time a probe may be out: the others must not sleep through it

@@ -16,8 +16,8 @@ from allocator.contract.request import Priority
 from allocator.engine import lane as lane_module
 from allocator.engine.lane import FIRST_WINDOW, Lane
 from allocator.engine.slots import Slots
-from allocator.engine.ticket import Ticket
-from allocator.gate.gate import Ask, Cause, GateUnavailable, Grant, Limit
+from allocator.engine.ticket import NoPermit, Permit, Ticket
+from allocator.gate.gate import Ask, Cause, GateUnavailable, Grant, Limit, LimitState, Verdict
 
 ONE = Grant((0.0,))
 
@@ -43,6 +43,24 @@ class StubGate:
     async def open(self, limits: Sequence[Limit]) -> None:
         raise AssertionError(f"a lane opens nothing: {limits}")
 
+    async def doubt(self, limit: Limit, *, probe: bool = False) -> float:
+        raise AssertionError(f"a lane doubts nothing: {limit}, {probe}")
+
+    async def slow(self, limit: Limit, begun_seconds_ago: float) -> float:
+        raise AssertionError(f"a lane slows nothing: {limit}, {begun_seconds_ago}")
+
+    async def verdict(self, limit: Limit) -> Verdict:
+        raise AssertionError(f"a lane asks what nobody said: {limit}")
+
+    async def judge(self, limit: Limit, verdict: Verdict) -> None:
+        raise AssertionError(f"a lane judges nothing: {limit}, {verdict}")
+
+    async def may_repeat(self, account: Limit, first_attempts: int) -> bool:
+        raise AssertionError(f"a lane repeats nothing: {account}, {first_attempts}")
+
+    async def states(self, limits: Sequence[Limit]) -> list[LimitState]:
+        raise AssertionError(f"a lane looks at nothing: {limits}")
+
 
 MakeLane = Callable[..., Lane]
 
@@ -66,7 +84,7 @@ async def make_lane() -> AsyncIterator[MakeLane]:
 
 async def wait_and_finish(ticket: Ticket, name: Any, order: list[Any], seconds: float = 5.0) -> None:
     permit = await ticket.wait(seconds)
-    if permit is not None:
+    if isinstance(permit, Permit):
         order.append(name)
         permit.lane.finish(served=True)
 
@@ -144,7 +162,7 @@ async def test_a_shut_lane_sees_at_most_its_first_window_of_calls(make_lane: Mak
     assert len(permits) == FIRST_WINDOW
     lane.close(Cause.FULL, 60)
     for permit in permits:
-        assert permit is not None
+        assert isinstance(permit, Permit)
         permit.lane.finish(served=False)
     for _ in range(50):
         await asyncio.sleep(0)
@@ -164,7 +182,7 @@ async def test_a_grant_asked_for_before_the_lane_shut_does_not_open_it(make_lane
     lane.close(Cause.FULL, 30)
     gate.answer = lambda _ask: Grant((0.0,)) if len(gate.asks) == 1 else Grant(closed=Cause.FULL, wait_seconds=30)
     gate.open_now.set()
-    assert await waiting is None
+    assert await waiting is NoPermit.TIME_IS_UP
     assert lane.cause is Cause.FULL
 
 
@@ -177,7 +195,7 @@ async def test_a_lane_that_a_probe_opens_serves_at_once_who_waits_in_it(make_lan
         Grant((0.0,), probe=True) if len(gate.asks) == 1 else Grant(closed=Cause.FULL, wait_seconds=60)
     )
     permit = await first
-    assert permit is not None
+    assert isinstance(permit, Permit)
     assert permit.probe
     await wait_until(lambda: len(gate.asks) >= 2)
     assert not any(task.done() for task in rest)
@@ -186,7 +204,7 @@ async def test_a_lane_that_a_probe_opens_serves_at_once_who_waits_in_it(make_lan
     permit.lane.finish(served=True)
     async with asyncio.timeout(0.3):
         permits = await asyncio.gather(*rest)
-    assert not any(each.probe for each in permits if each is not None)
+    assert not any(each.probe for each in permits if isinstance(each, Permit))
 
 
 async def test_a_lane_that_another_process_opened_serves_soon(
@@ -197,7 +215,7 @@ async def test_a_lane_that_another_process_opened_serves_soon(
     lane = make_lane(gate)
     async with asyncio.timeout(2):
         permit = await Ticket(Priority.NORMAL, (0, 0), (lane,), 1.0).wait(5)
-    assert permit is not None
+    assert isinstance(permit, Permit)
     assert lane.cause is None
 
 
@@ -219,7 +237,7 @@ async def test_a_probe_that_nobody_was_there_to_use_serves_the_next_who_comes(
     gate.open_now.set()
     async with asyncio.timeout(2):
         permit = await Ticket(Priority.NORMAL, (0, 1), (lane,), 1.0).wait(5)
-    assert permit is not None
+    assert isinstance(permit, Permit)
     assert permit.probe
 
 
@@ -232,7 +250,7 @@ async def test_a_gate_that_is_away_gives_nothing_and_is_asked_again(make_lane: M
     gate = StubGate(away)
     lane = make_lane(gate)
     async with asyncio.timeout(2):
-        assert await Ticket(Priority.NORMAL, (0, 0), (lane,), 1.0).wait(5) is not None
+        assert await Ticket(Priority.NORMAL, (0, 0), (lane,), 1.0).wait(5) is not NoPermit.TIME_IS_UP
 
 
 async def test_a_ticket_goes_on_when_its_lane_shuts_and_stays_in_all_it_has_joined(make_lane: MakeLane) -> None:
@@ -248,10 +266,10 @@ async def test_a_ticket_goes_on_when_its_lane_shuts_and_stays_in_all_it_has_join
     lanes[2].close(Cause.FULL, 60)
     lanes[1].close(Cause.FULL, 60)
     assert [lane._waiting for lane in lanes] == [1, 1, 1]
-    ticket.serve(lanes[0], probe=True)
+    ticket.serve(lanes[0], probe=True, doubted=False)
     lanes[0]._out += 1
     permit = await waiting
-    assert permit is not None
+    assert isinstance(permit, Permit)
     assert permit.lane is lanes[0]
     assert [lane._waiting for lane in lanes] == [0, 0, 0]
 
@@ -290,7 +308,7 @@ async def test_a_wait_ends_without_a_permit_at_its_deadline(make_lane: MakeLane)
     gate = StubGate()
     gate.open_now.clear()
     lane = make_lane(gate)
-    assert await Ticket(Priority.NORMAL, (0, 0), (lane,), 1.0).wait(0.02) is None
+    assert await Ticket(Priority.NORMAL, (0, 0), (lane,), 1.0).wait(0.02) is NoPermit.TIME_IS_UP
     assert lane._waiting == 0
 
 

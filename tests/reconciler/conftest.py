@@ -23,6 +23,7 @@ from allocator.broker.broker import Condemned, Ending, Hold, Reservation  # noqa
 from allocator.broker.memory import MemoryBroker  # noqa: E402 - as above
 from allocator.broker.memory_aftermath import MemoryAftermath  # noqa: E402 - as above
 from allocator.broker.memory_census import MemoryCensus  # noqa: E402 - as above
+from allocator.broker.memory_parking import MemoryParking  # noqa: E402 - as above
 from allocator.broker.memory_store import MemoryStore  # noqa: E402 - as above
 from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK, Priority  # noqa: E402 - as above
 from allocator.engine.insist import Insistence  # noqa: E402 - as above
@@ -81,10 +82,11 @@ class Stage:
         return Parts(
             broker=broker,
             aftermath=MemoryAftermath(self.store, lease_ms=10_000, result_ttl_ms=7_200_000, fence=self._fence),
+            parking=MemoryParking(self.store, lease_ms=10_000, fence=self._fence),
             gate=gate,
             lanes=lanes,
             providers={"memory": self.host},
-            atlas=lambda _region: (),
+            atlas=lambda _region: None,
             policy=_policy(**policy),
             observe=self.events.append,
             insist=Insistence(self.events.append, chance),

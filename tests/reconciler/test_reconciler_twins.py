@@ -11,8 +11,7 @@ from allocator.broker.memory_census import MemoryCensus
 from allocator.contract.request import MARK, NAMESPACE_MARK
 from allocator.engine.observer import LeftAlone, Reconciled, SessionStopped
 from allocator.engine.reconciler import Reconciler
-from allocator.engine.stopper import LANDING_HORIZON_MS
-from allocator.providers.provider import LookupFailed, Session, SessionState
+from allocator.providers.provider import LANDING_HORIZON_MS, LookupFailed, Session, SessionState
 
 if TYPE_CHECKING:
     from tests.reconciler.conftest import Stage

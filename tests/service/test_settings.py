@@ -148,6 +148,7 @@ BOUNDS: list[tuple[str, str, str, str, str]] = [
     ("region_defaults.burst", "1", "10000", "0", "10001"),
     ("regions.eu.rate", "0.01", "100000", "0", "100001"),
     ("regions.eu.burst", "1", "10000", "0", "10001"),
+    ("regions.eu.first_choice_share", "0", "0.95", "-0.1", "0.96"),
     ("admin.port", "0", "65535", "-1", "65536"),
     ("api.port", "0", "65535", "-1", "65536"),
     ("reconciler.stops_per_minute_max", "1", "10000", "0", "10001"),
@@ -201,6 +202,10 @@ REFUSED: list[tuple[str, str, str]] = [
     ("regions", '{"eu": {"destinations": []}}', "must have at least 1 entries"),
     ("regions", '{"eu": {"rate": true}}', "must not be true or false"),
     ("regions", '{"": {}}', "must have at least 1 characters"),
+    ("regions", '{"eu": {"destinations": [{"provider": "gameye", "location": "x", "weight": -1}]}}', "at least 0"),
+    ("regions", '{"eu": {"destinations": [{"provider": "gameye", "location": "x", "weight": 1001}]}}', "at most 1000"),
+    ("placement.policy", "", "must have at least 1 characters"),
+    ("placement.latency_by", "best", "must be 'worst' or 'average'"),
     ("regions", "[]", "must be one JSON object"),
     ("regions", "{", "must be one JSON object"),
     ("edgegap.locations", '{"x": {"lat": 91, "lon": 0}}', "must be at most 90"),
@@ -353,6 +358,7 @@ def test_destinations_keep_their_order_and_their_own_rates() -> None:
         "any": {
             "rate": 9,
             "burst": 2,
+            "first_choice_share": 0.4,
             "destinations": [
                 {"provider": "gameye", "location": "z", "rate": 5, "weight": 3},
                 {"provider": "edgegap", "location": "a", "burst": 4},
@@ -362,8 +368,9 @@ def test_destinations_keep_their_order_and_their_own_rates() -> None:
     places = load(regions=json.dumps(regions), edgegap__token="t").resolve("any")
     assert [(str(each.destination), each.rate, each.burst, each.weight) for each in places] == [
         ("gameye/z", 5, 2, 3),
-        ("edgegap/a", 9, 4, 1),
+        ("edgegap/a", 9, 4, None),
     ]
+    assert [each.first_choice_share for each in places] == [0.4, 0.4]
 
 
 def test_an_unknown_region_is_not_served_unless_the_settings_say_so() -> None:

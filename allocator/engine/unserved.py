@@ -1,0 +1,56 @@
+"""Why a request ends without a session, in the contract's codes and in words for a person. Pure but for the clock.
+
+In: a course, its route, the lanes it waited in. Out: a `Bad` end, or the code that says why it waits.
+"""
+
+from __future__ import annotations
+
+from allocator.contract.allocation import Outcome, State
+from allocator.contract.codes import Code
+from allocator.engine.course import Course
+from allocator.engine.ending import Bad
+from allocator.engine.parts import Parts
+from allocator.gate.gate import Cause
+from allocator.placement.plan import Plan, deadline_code, why_nowhere
+
+RETRY_AFTER_MS = 2000
+"""What a client is told where nobody knows better."""
+
+_OUTCOMES = {
+    Cause.FULL: Outcome.NO_CAPACITY,
+    Cause.UNAVAILABLE: Outcome.UNAVAILABLE,
+    Cause.CREDENTIAL: Outcome.UNAVAILABLE,
+    Cause.SET_ASIDE: Outcome.UNKNOWN,
+}
+
+
+def code_of(course: Course, parts: Parts, route: Plan) -> Code:
+    """What keeps it from a session now, and what its end is called if nothing changes by the deadline."""
+    causes = [parts.lanes.of(each.destination).cause for each in route.candidates]
+    shut = [_OUTCOMES[cause] for cause in causes if cause is not None]
+    unauthorized = bool(course.unauthorized) or Cause.CREDENTIAL in causes
+    return deadline_code(course.attempts, shut, unauthorized=unauthorized)
+
+
+def expired(course: Course, parts: Parts, route: Plan) -> Bad:
+    """The deadline came first."""
+    code = code_of(course, parts, route)
+    retry_after_ms = None
+    if code in (Code.NO_CAPACITY, Code.UNAVAILABLE):
+        lanes = [parts.lanes.of(each.destination) for each in route.candidates]
+        soonest = min((lane.opens_in_seconds for lane in lanes), default=0.0)
+        retry_after_ms = max(RETRY_AFTER_MS, round(soonest * 1000))
+    said = course.unauthorized or course.message
+    message = "the deadline came before a session could be started" + (f"; last answer: {said}" if said else "")
+    return Bad(State.EXPIRED, code, message, retry_after_ms)
+
+
+def nowhere(course: Course, route: Plan) -> Bad | None:
+    """No region can serve it; None while one can, or may later."""
+    said = why_nowhere(route)
+    if said is None:
+        return None
+    if course.passed_over:
+        reasons = "; ".join(f"{each}: {message}" for each, message in sorted(course.passed_over.items()))
+        return Bad(State.FAILED, Code.NOT_FOUND, reasons)
+    return Bad(State.FAILED, Code.NO_REGION, said)
