@@ -34,15 +34,17 @@ def main() -> int:
             sys.stdout.writelines(f"{line}\n" for line in trace.lines if options.grep in line)
         if trace.violations:
             failed += 1
-            sys.stdout.write(f"{replay(seed)}\n")
+            sys.stdout.write(f"{replay(seed, switches)}\n")
             sys.stdout.writelines(f"    {line}\n" for line in trace.violations[:5])
     sys.stdout.write(f"{len(seeds)} seeds, {failed} failed, {time.monotonic() - since:.1f} s\n")
     return 1 if failed else 0
 
 
-def replay(seed: int) -> str:
+def replay(seed: int, switches: Switches | None = None) -> str:
     """The command that shows what happened."""
-    return f"python -m tests.simulation --seed {seed} -v"
+    other_ids = " --other-ids" if switches is not None and switches.other_ids else ""
+    lost_tail = " --lost-tail" if switches is not None and switches.lost_tail else ""
+    return f"python -m tests.simulation --seed {seed}{other_ids}{lost_tail} -v"
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Havoc:
     def __init__(self, world: World, chance: random.Random) -> None:
         self._world = world
         self._chance = chance
-        self._snapshot: dict[str, Any] = {}
+        self._snapshots: dict[str, dict[str, Any]] = {}
 
     async def run(self) -> None:
         """Go on until the last fault, then make everything whole."""
@@ -98,13 +98,13 @@ class Havoc:
             self._later(self._some_seconds(), lambda: setattr(wire, "cut", False))
 
     def _store_away(self) -> None:
-        store = self._world.store
+        store = self._chance.choice(self._world.fleets).store
         store.away = True
         self._world.trace.say("STORE away")
         self._later(self._some_seconds(), lambda: setattr(store, "away", False))
 
     def _store_full(self) -> None:
-        store = self._world.store
+        store = self._chance.choice(self._world.fleets).store
         store.full = True
         self._world.trace.say("STORE full")
         self._later(self._some_seconds(), lambda: setattr(store, "full", False))
@@ -124,13 +124,13 @@ class Havoc:
             self._later(self._some_seconds(), lambda: setattr(view, "skew_ms", 0))
 
     def _save(self) -> None:
-        self._snapshot = self._world.store.snapshot()
+        self._snapshots = {fleet.name: fleet.store.snapshot() for fleet in self._world.fleets}
         self._later(self._chance.uniform(0.2, 4.0), self._save)
 
     def _restore(self) -> None:
-        world = self._world
-        world.trace.say("STORE restored, its tail is lost")
-        world.store.restore(self._snapshot)
+        fleet = self._chance.choice(self._world.fleets)
+        self._world.trace.say(f"STORE of {fleet.name} restored, its tail is lost")
+        fleet.store.restore(self._snapshots[fleet.name])
 
     def _exit(self) -> None:
         if alive := self._world.host.alive():

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
 
-from allocator.providers.memory import Failure, LateCreate, LostReply, NoAnswer, OtherId, StartCall, Step
+from allocator.providers.memory import Asked, Failure, LateCreate, LostReply, MemoryProvider, NoAnswer, StartCall, Step
+from allocator.providers.memory_host import MemoryLocation
 from allocator.providers.provider import (
     Conflict,
     CredentialRefused,
     NoRoom,
     NotFound,
     Rejected,
+    StartOutcome,
+    StartSpec,
     Unknown,
     Unreachable,
 )
@@ -52,13 +54,19 @@ class HostDice:
             self._trace.say(f"{call.session_id[:8]}: {step}")
         return step
 
-    def failure(self, call: Literal["find", "stop", "list"], subject: str) -> Failure | None:
+    def failure(self, call: Asked, subject: str) -> Failure | None:
         """What becomes of one look-up or stop."""
         if self.calm or self._chance.random() >= self._faults.look_ups:
             if call == "find":
                 self._told(subject)
             return None
         return Failure("the host is not itself", took_effect=call == "stop" and self._chance.random() < 0.5)
+
+    def pooled(self) -> str | None:
+        """The id of the session of a warm pool that serves a start; None where it is begun as asked."""
+        if not self._faults.other_id or self.calm or self._chance.random() >= self._faults.other_id:
+            return None
+        return str(uuid.UUID(int=self._chance.getrandbits(128)))
 
     def _told(self, name: str) -> None:
         self.looked_up.add(name)
@@ -78,9 +86,19 @@ class HostDice:
             (faults.not_found, NotFound(404, "no such image here")),
             (faults.credential, CredentialRefused(401, "who are you")),
             (faults.rejected, Rejected(422, "never")),
-            (faults.other_id, OtherId(str(uuid.UUID(int=chance.getrandbits(128))))),
         ]
         for share, step in steps:
             if chance.random() < share:
                 return step
         return None
+
+
+class SimulatedHost(MemoryProvider):
+    """A host with warm pools: whatever becomes of the reply, a session may begin under an id of the host's own."""
+
+    def __init__(self, locations: Mapping[str, MemoryLocation], dice: HostDice) -> None:
+        super().__init__(locations, latency_seconds=dice.latency_seconds, script=dice.start, failures=dice.failure)
+        self._pooled = dice.pooled
+
+    def _create(self, session_id: str, location: str, spec: StartSpec) -> StartOutcome:
+        return super()._create(self._pooled() or session_id, location, spec)

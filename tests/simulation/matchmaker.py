@@ -36,7 +36,11 @@ class Asked:
 class Matchmaker:
     """One sender of requests."""
 
-    def __init__(self, store: WatchedStore, scenario: Scenario, chance: random.Random, trace: Trace) -> None:
+    def __init__(
+        self, store: WatchedStore, scenario: Scenario, chance: random.Random, trace: Trace, *, prefix: str
+    ) -> None:
+        """Every id that it asks for begins with `prefix`."""
+        self._prefix = prefix
         self._store = store
         self._scenario = scenario
         self._chance = chance
@@ -48,9 +52,13 @@ class Matchmaker:
     @property
     def ids(self) -> list[str]:
         """Every id that it asks for, sooner or later."""
-        return [f"m-{number}" for number in range(self._scenario.requests)] + [
-            f"calm-{number}" for number in range(self._scenario.calm_requests)
+        return [self.id_of(number) for number in range(self._scenario.requests)] + [
+            f"{self._prefix}calm-{number}" for number in range(self._scenario.calm_requests)
         ]
+
+    def id_of(self, number: int) -> str:
+        """The id that it asks for so many others later."""
+        return f"{self._prefix}m-{number}"
 
     async def run(self) -> None:
         """Ask until shortly after the last fault."""
@@ -59,17 +67,19 @@ class Matchmaker:
         loop = asyncio.get_running_loop()
         for number, moment in enumerate(moments):
             await asyncio.sleep(max(0.0, moment - loop.time()))
-            self._ask(f"m-{number}", chance.choice((0.5, 3.0, 8.0, 15.0, 25.0)), calm=False)
+            self._ask(self.id_of(number), chance.choice((0.5, 3.0, 8.0, 15.0, 25.0)), calm=False)
             if chance.random() < scenario.resends:
                 self._again(chance.choice(list(self.asked.values())))
             if chance.random() < scenario.cancels:
-                any_id = f"m-{chance.randrange(scenario.requests)}"  # now and then one that nobody has asked for yet
+                any_id = self.id_of(
+                    chance.randrange(scenario.requests)
+                )  # now and then one that nobody has asked for yet
                 loop.call_later(chance.uniform(0.0, 2.0), self._cancel, any_id)
             if chance.random() < scenario.other_bodies:
                 self._other_body(chance.choice(list(self.asked.values())))
         await asyncio.sleep(max(0.0, scenario.faults_seconds + 1.0 - loop.time()))
         for number in range(scenario.calm_requests):
-            self._ask(f"calm-{number}", CALM_TIMEOUT_SECONDS, calm=True)
+            self._ask(f"{self._prefix}calm-{number}", CALM_TIMEOUT_SECONDS, calm=True)
         again = list(self.asked.values()) if self._store.losses else list(self.asked.values())[:3]
         for asked in again:
             if not asked.calm:

@@ -21,8 +21,8 @@ from allocator.engine.course import Course
 from allocator.engine.parts import Parts
 from allocator.gate.memory import MemoryGate
 from allocator.providers.provider import Absent, FindOutcome, Found, LookupFailed, SessionState
-from tests.simulation.checkers.sessions import DEPLOYMENT
 from tests.simulation.scenario import Chaos, HostFaults, Scenario
+from tests.simulation.world import DEPLOYMENT
 
 PROVIDER = "memory"
 Patch = pytest.MonkeyPatch

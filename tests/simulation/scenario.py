@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from tests.simulation.wire import WireFaults
 
 REGIONS = ("europe", "us-east", "asia")
+
+
+class Neighbour(StrEnum):
+    """Who else uses the account."""
+
+    DEPLOYMENT = "another deployment, with requests of the same ids"
+    NAMESPACE = "another namespace of the same deployment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class HostFaults:
     credential: float = 0.0
     rejected: float = 0.0
     other_id: float = 0.0
+    """Starts that a warm pool serves, whatever becomes of the reply."""
     look_ups: float = 0.0
     exits: float = 0.0
     """Sessions that end by themselves, a share of the chaos's turns."""
@@ -91,6 +100,11 @@ class Scenario:
     chaos: Chaos
     through_the_horizon: bool = False
     """Whether the calm lasts until nothing is condemned any more."""
+    neighbour: Neighbour | None = None
+    strangers: int = 0
+    """Sessions of each namespace that no record explains."""
+    eager: bool = False
+    """Whether the reconcilers look every few seconds."""
     switches: Switches = field(default_factory=Switches)
 
 
@@ -102,6 +116,7 @@ def scenario(seed: int, switches: Switches | None = None) -> Scenario:
     def share(most: float, likely: float = 0.5) -> float:
         return round(chance.random() * most, 3) if chance.random() < likely else 0.0
 
+    beside = random.Random(f"beside {seed}")  # its own, so that a seed's world stays what it was in all else
     lease_seconds = chance.choice((2.0, 3.0, 5.0))
     return Scenario(
         seed=seed,
@@ -139,7 +154,7 @@ def scenario(seed: int, switches: Switches | None = None) -> Scenario:
             not_found=share(0.1, 0.2),
             credential=share(0.03, 0.1),
             rejected=share(0.05, 0.2),
-            other_id=share(0.1) if switches.other_ids else 0.0,
+            other_id=beside.choice((0.1, 0.5, 1.0)) if switches.other_ids else 0.0,
             look_ups=share(0.4),
             exits=share(0.3, 0.3),
             unclear=share(0.3, 0.3),
@@ -158,5 +173,8 @@ def scenario(seed: int, switches: Switches | None = None) -> Scenario:
             restore=share(0.2) if switches.lost_tail else 0.0,
         ),
         through_the_horizon=chance.random() < 0.03,
+        neighbour=beside.choice((None, None, None, None, *Neighbour)),
+        strangers=beside.choice((0, 0, 1, 3)),
+        eager=beside.random() < 0.5,
         switches=switches,
     )

@@ -26,6 +26,11 @@ KEPT = (
     "signals",
     "beat",
     "loss_ms",
+    "suspected_ms",
+    "known_history",
+    "turn_until_ms",
+    "stops",
+    "orphans",
     "_hashes",
     "_hash_expires_at_ms",
 )
@@ -39,6 +44,7 @@ class WatchedStore(MemoryStore):
         self.handed_over: set[str] = set()
         """Session ids that an allocated hash has named."""
         self.losses = 0
+        self.lost_at_ms = 0
         super().__init__(now_ms)
 
     def snapshot(self) -> dict[str, Any]:
@@ -50,6 +56,8 @@ class WatchedStore(MemoryStore):
         for name, value in snapshot.items():
             setattr(self, name, deepcopy(value))
         self.losses += 1
+        self.history += 1
+        self.lost_at_ms = self.now_ms()
         self.wake()
 
     def condemn(self, condemned: Condemned, delay_ms: int) -> None:

@@ -6,22 +6,33 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.sabotages import FOCUS, SABOTAGES
-from tests.simulation.scenario import scenario
-from tests.simulation.world import FAULT, play
+from tests.simulation import sabotages, sabotages_account
+from tests.simulation.fleet import FAULT
+from tests.simulation.scenario import Scenario, scenario
+from tests.simulation.world import play
 
 SEEDS_MAX = 200
+Sabotage = Callable[[pytest.MonkeyPatch], None]
+FOCUS = sabotages.FOCUS | sabotages_account.FOCUS
+ALL: list[Sabotage] = [*sabotages.SABOTAGES, *sabotages_account.SABOTAGES]
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__)
-def test_an_engine_without_it_is_found_out(
-    sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sabotage(monkeypatch)
+@pytest.mark.parametrize("sabotage", ALL, ids=lambda sabotage: str(sabotage.__name__))
+def test_an_engine_without_it_is_found_out(sabotage: Sabotage, monkeypatch: pytest.MonkeyPatch) -> None:
     focus = FOCUS.get(sabotage)
     for seed in range(1, SEEDS_MAX + 1):
-        world = scenario(seed)
-        broken = play(focus(world) if focus else world).violations
-        if any(FAULT not in each for each in broken):
+        world = focus(scenario(seed)) if focus else scenario(seed)
+        with monkeypatch.context() as patch:
+            sabotage(patch)
+            broken = play(world).violations
+        if any(FAULT not in each for each in broken) and not play(world).violations:
             return
     pytest.fail(f"{SEEDS_MAX} seeds did not find: {sabotage.__doc__}")
+
+
+@pytest.mark.parametrize("focus", list(dict.fromkeys(FOCUS.values())))
+def test_an_engine_that_is_whole_keeps_its_promises_in_the_same_worlds(
+    focus: Callable[[Scenario], Scenario],
+) -> None:
+    for seed in (1, 2):
+        assert not play(focus(scenario(seed))).violations, f"seed {seed}"

@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.__main__ import replay
-from tests.simulation.scenario import scenario
+from tests.simulation.scenario import Switches, scenario
 from tests.simulation.world import play
 
 HERE = Path(__file__).parent
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "300"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "1"))
 CHUNK = 25
+HARSHER = {"other-ids": Switches(other_ids=True), "lost-tail": Switches(lost_tail=True)}
+HARSHER_SEEDS = 20
 
 
 def _regressions() -> list[int]:
@@ -28,14 +30,21 @@ def _regressions() -> list[int]:
     return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _holds(seed: int) -> str:
-    trace = play(scenario(seed))
-    return "\n".join([replay(seed), *trace.violations[:5]]) if trace.violations else ""
+def _holds(seed: int, switches: Switches | None = None) -> str:
+    trace = play(scenario(seed, switches))
+    return "\n".join([replay(seed, switches), *trace.violations[:5]]) if trace.violations else ""
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
 def test_every_promise_holds_in_every_world(first: int) -> None:
     broken = [said for seed in range(first, min(first + CHUNK, FIRST + SEEDS)) if (said := _holds(seed))]
+    assert not broken, "\n" + "\n".join(broken)
+
+
+@pytest.mark.parametrize("harsher", HARSHER)
+def test_every_promise_holds_where_pools_give_ids_and_where_redis_loses_its_tail(harsher: str) -> None:
+    seeds = range(FIRST, FIRST + HARSHER_SEEDS)
+    broken = [said for seed in seeds if (said := _holds(seed, HARSHER[harsher]))]
     assert not broken, "\n" + "\n".join(broken)
 
 

@@ -1,7 +1,7 @@
-"""A worker's view of the broker, the gate and the host: the twins behind a wire.
+"""A worker's view of the broker, its aftermath, the census and the gate: the twins behind a wire.
 
 In: the ports' values. Out: the ports' replies, or what each port says of a server that cannot be asked. What goes
-wrong is the wires' and the host's to draw; nothing here decides.
+wrong is the wires' to draw; nothing here decides.
 """
 
 from __future__ import annotations
@@ -22,24 +22,17 @@ from allocator.broker.broker import (
     ReserveReply,
     Survey,
 )
+from allocator.broker.census import Orphan, Sighting, Snapshot, Standing, Tally
 from allocator.broker.memory import MemoryBroker
 from allocator.broker.memory_aftermath import MemoryAftermath
+from allocator.broker.memory_census import MemoryCensus
+from allocator.broker.memory_parking import MemoryParking
+from allocator.broker.parking import Arrivals, Stay, Want
 from allocator.contract.allocation import Attempt
 from allocator.contract.codes import Code
 from allocator.contract.request import Priority
-from allocator.gate.gate import Ask, Cause, GateUnavailable, Grant, Limit
+from allocator.gate.gate import Ask, Cause, GateUnavailable, Grant, Limit, LimitState, Verdict
 from allocator.gate.memory import MemoryGate
-from allocator.providers.memory import MemoryProvider
-from allocator.providers.provider import (
-    FindOutcome,
-    LookupFailed,
-    Session,
-    StartOutcome,
-    StartSpec,
-    StopFailed,
-    StopOutcome,
-    Unknown,
-)
 from tests.simulation.trace import Trace
 from tests.simulation.wire import Broken, Wire
 
@@ -54,15 +47,20 @@ class BrokerView:
         self._wire = wire
         self._trace = trace
         self.skew_ms = 0
+        self.claimed_at_ms: dict[str, int] = {}
+        """By session id: when the store gave it out to be stopped, last."""
 
     def now_ms(self) -> int:
         return self._inner.now_ms() + self.skew_ms
 
+    def loss_ms(self) -> int:
+        return self._inner.loss_ms()
+
     async def prepare(self) -> None:
         await self._step("prepare", self._inner.prepare)
 
-    async def look_back(self) -> None:
-        await self._step("look_back", self._inner.look_back)
+    async def look_back(self) -> int:
+        return await self._step("look_back", self._inner.look_back)
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
         return await self._step("take", lambda: self._inner.take(count, order))
@@ -113,7 +111,12 @@ class BrokerView:
         self._trace.say(what)
 
     async def claim_condemned(self, count: int, hold_ms: int) -> list[Condemned]:
-        return await self._step("claim_condemned", lambda: self._inner.claim_condemned(count, hold_ms))
+        async def claim() -> list[Condemned]:
+            given = await self._inner.claim_condemned(count, hold_ms)
+            self.claimed_at_ms.update({each.session_id: self._inner.now_ms() for each in given})
+            return given
+
+        return await self._step("claim_condemned", claim)
 
     async def recheck(self, condemned: Condemned, after_ms: int | None) -> None:
         await self._step("recheck", lambda: self._inner.recheck(condemned, after_ms))
@@ -148,6 +151,9 @@ class AftermathView:
     async def settle(self, order: Order) -> None:
         await self._step(f"settle order {order.request_id}", lambda: self._inner.settle(order))
 
+    async def bury(self, order: Order, code: Code, message: str) -> bool:
+        return await self._step("bury order", lambda: self._inner.bury(order, code, message))
+
     async def seize(self, request_id: str) -> Hold | Over | None:
         standing = await self._step(f"seize {request_id}", lambda: self._inner.seize(request_id))
         self._trace.say(f"seize {request_id}: {type(standing).__name__} {getattr(standing, 'state', '')}")
@@ -178,6 +184,74 @@ class AftermathView:
             raise BrokerUnavailable(f"{broken}: no reply") from broken
 
 
+class CensusView:
+    """The census over the same wire as the broker; in an eager world a turn is soon over, so that passes overlap."""
+
+    def __init__(self, inner: MemoryCensus, wire: Wire, trace: Trace, *, turn_ms_max: int | None) -> None:
+        self._inner = inner
+        self._wire = wire
+        self._trace = trace
+        self._turn_ms_max = turn_ms_max
+
+    async def turn(self, hold_ms: int) -> bool:
+        hold_ms = min(hold_ms, self._turn_ms_max or hold_ms)
+        return await self._step("turn", lambda: self._inner.turn(hold_ms))
+
+    async def snapshot(self) -> Snapshot:
+        return await self._step("snapshot", self._inner.snapshot)
+
+    async def standings(self, sightings: Sequence[Sighting]) -> list[Standing]:
+        found = await self._step("standings", lambda: self._inner.standings(sightings))
+        for sighting, standing in zip(sightings, found, strict=True):
+            self._trace.say(f"{sighting.session_id[:8]} of {sighting.request_id} stands {standing.value}")
+        return found
+
+    async def hasten(self, provider: str, session_ids: Sequence[str], per_minute_max: int) -> int:
+        return await self._step("hasten", lambda: self._inner.hasten(provider, session_ids, per_minute_max))
+
+    async def keep(self, provider: str, tally: Tally, orphans: Sequence[Orphan]) -> None:
+        await self._step("keep", lambda: self._inner.keep(provider, tally, orphans))
+        self._trace.say("orphans: " + ", ".join(f"{each.session_id[:8]} {each.kind.value}" for each in orphans))
+
+    async def tally(self, provider: str) -> Tally | None:
+        return await self._step("tally", lambda: self._inner.tally(provider))
+
+    async def _step(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._wire.ask(what, act)
+        except Broken as broken:
+            raise BrokerUnavailable(f"{broken}: no reply") from broken
+
+
+class ParkingView:
+    """The car park over the same wire as the broker."""
+
+    def __init__(self, inner: MemoryParking, wire: Wire, trace: Trace) -> None:
+        self._inner = inner
+        self._wire = wire
+        self._trace = trace
+
+    async def park(self, stay: Stay) -> bool:
+        parked = await self._step(f"park {stay.hold.request_id}", lambda: self._inner.park(stay))
+        self._trace.say(f"parked {stay.hold.request_id} for {' '.join(stay.lots)}: {parked}")
+        return parked
+
+    async def claim(self, wants: Sequence[Want], count: int) -> Arrivals:
+        arrivals = await self._step("claim", lambda: self._inner.claim(wants, count))
+        for hold, lot in arrivals.holds:
+            self._trace.say(f"called {hold.request_id} in from {lot}")
+        return arrivals
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def _step(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._wire.ask(what, act)
+        except Broken as broken:
+            raise BrokerUnavailable(f"{broken}: no reply", "connection") from broken
+
+
 class GateView:
     """The gate over the same wire as the broker."""
 
@@ -194,77 +268,26 @@ class GateView:
     async def open(self, limits: Sequence[Limit]) -> None:
         await self._step("open", lambda: self._inner.open(limits))
 
+    async def doubt(self, limit: Limit, *, probe: bool = False) -> float:
+        return await self._step("doubt", lambda: self._inner.doubt(limit, probe=probe))
+
+    async def slow(self, limit: Limit, begun_seconds_ago: float) -> float:
+        return await self._step("slow", lambda: self._inner.slow(limit, begun_seconds_ago))
+
+    async def verdict(self, limit: Limit) -> Verdict:
+        return await self._step("verdict", lambda: self._inner.verdict(limit))
+
+    async def judge(self, limit: Limit, verdict: Verdict) -> None:
+        await self._step("judge", lambda: self._inner.judge(limit, verdict))
+
+    async def may_repeat(self, account: Limit, first_attempts: int) -> bool:
+        return await self._step("may_repeat", lambda: self._inner.may_repeat(account, first_attempts))
+
+    async def states(self, limits: Sequence[Limit]) -> list[LimitState]:
+        return await self._step("states", lambda: self._inner.states(limits))
+
     async def _step(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
         try:
             return await self._wire.ask(what, act)
         except Broken as broken:
             raise GateUnavailable(f"{broken}: no reply") from broken
-
-
-class HostView:
-    """The host over a wire; what a cut wire means is what each call says of an answer that does not come."""
-
-    def __init__(self, inner: MemoryProvider, wire: Wire, trace: Trace) -> None:
-        self._inner = inner
-        self._wire = wire
-        self._trace = trace
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
-    @property
-    def account(self) -> str:
-        return self._inner.account
-
-    async def start(self, session_id: str, location: str, spec: StartSpec, *, timeout_seconds: float) -> StartOutcome:
-        match = spec.labels.get("match")
-        self._trace.say(f"start {match} {session_id[:8]} at {location}")
-        if timeout_seconds <= 0:
-            self._trace.violated(f"a call for {match} is begun {-timeout_seconds:.3f} s after its deadline")
-        try:
-            outcome = await self._wire.ask(
-                f"start {match}",
-                lambda: self._inner.start(session_id, location, spec, timeout_seconds=timeout_seconds),
-            )
-        except Broken as broken:
-            outcome = Unknown(None, f"{broken}: no reply")
-        self._trace.say(f"start {match} {session_id[:8]} at {location}: {_said(outcome)}")
-        return outcome
-
-    async def find(self, session_id: str, *, timeout_seconds: float) -> FindOutcome:
-        outcome: FindOutcome
-        try:
-            outcome = await self._wire.ask(
-                "find", lambda: self._inner.find(session_id, timeout_seconds=timeout_seconds)
-            )
-        except Broken as broken:
-            outcome = LookupFailed(f"{broken}: no reply")
-        self._trace.say(f"find {session_id[:8]}: {_said(outcome)}")
-        return outcome
-
-    async def stop(self, session_id: str, *, timeout_seconds: float) -> StopOutcome:
-        outcome: StopOutcome
-        try:
-            outcome = await self._wire.ask(
-                "stop", lambda: self._inner.stop(session_id, timeout_seconds=timeout_seconds)
-            )
-        except Broken as broken:
-            outcome = StopFailed(f"{broken}: no reply")
-        self._trace.say(f"stop {session_id[:8]}: {_said(outcome)}")
-        return outcome
-
-    async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
-        try:
-            return await self._wire.ask("list", lambda: self._inner.list(mark, timeout_seconds=timeout_seconds))
-        except Broken as broken:
-            return LookupFailed(f"{broken}: no reply")
-
-    async def close(self) -> None:
-        """Nothing to give back."""
-
-
-def _said(outcome: object) -> str:
-    status = getattr(outcome, "status", None)
-    session = getattr(outcome, "session", None)
-    return f"{type(outcome).__name__} {status or ''}{' ' + session.state.value if session else ''}".rstrip()

@@ -28,7 +28,7 @@ class Rates:
     def judge(self) -> None:
         world, recent = self._world, dict[str, deque[float]]()
         # a worker that is paused between permit and call sends a little late what others have not waited for
-        late = 2 * world.scenario.workers if world.scenario.chaos.pause else 1
+        late = 2 * sum(fleet.scenario.workers for fleet in world.fleets) if world.scenario.chaos.pause else 1
         most = math.ceil(world.scenario.rate * (1 + JITTER)) + late
         for call in world.host.starts:
             window = recent.setdefault(call.location, deque())
