@@ -25,15 +25,15 @@ from allocator.contract.request import AllocationRequest
 from allocator.engine.attempt import Call
 from allocator.engine.course import SHORTEST_CALL_SECONDS, Course
 from allocator.engine.ending import Bad, End, Placed, adopt, ending
-from allocator.engine.lane import Lane
-from allocator.engine.observer import Crashed, FellBack, Finished, LeaseLost, NotReady, Parked
+from allocator.engine.observer import FellBack, Finished, LeaseLost, NotReady, Parked
 from allocator.engine.parts import Parts
 from allocator.engine.readiness import why_not_ready
 from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
+from allocator.engine.routes import Route
 from allocator.engine.stay import stay_of, tell_plan
 from allocator.engine.ticket import NoPermit, Permit, Ticket
 from allocator.engine.unserved import code_of, expired, nowhere
-from allocator.placement.plan import Candidate, Plan, Wish, plan
+from allocator.placement.plan import Candidate
 from allocator.providers.provider import Session
 
 ROUND_PAUSE_FIRST_SECONDS = 0.2
@@ -121,8 +121,8 @@ class Allocation:
             if (end := await self._found_already()) is not None:
                 return end
             while True:
-                route = self._plan()
-                if (hopeless := nowhere(course, route)) is not None:
+                route = self._route()
+                if (hopeless := nowhere(course, route.plan)) is not None:
                     return hopeless
                 if self.draining:
                     raise HandBack
@@ -136,13 +136,13 @@ class Allocation:
                     await self._park(route)
                 if not isinstance(permit, Permit):
                     continue
-                candidate = next(each for each in route.candidates if self._lane(each) is permit.lane)
+                candidate = route.candidate(permit.lane)
                 self._tell_fallback(candidate)
-                end = await Call(course, candidate, permit, route, parts).make()
+                end = await Call(course, candidate, permit, route.plan, parts).make()
                 if end is not None and await self._is_ready(end):
                     return end
         except DeadlineCame:
-            return await self._at_deadline(self._plan())
+            return await self._at_deadline(self._route())
 
     async def _found_already(self) -> End | None:
         """Look what is there before anything is called: what another worker left, what Redis has forgotten, poison."""
@@ -150,7 +150,7 @@ class Allocation:
         found: End | None = None
         if course.suspects:
             session = await resolve(course, parts, "taken over from another worker", patient=self.hold.doubtful)
-            found = None if session is None else self._adopt(*session, self._plan())
+            found = None if session is None else self._adopt(*session, self._route())
         elif self.hold.doubtful:
             found = await self._survivor()
         if found is not None and await self._is_ready(found):
@@ -170,51 +170,38 @@ class Allocation:
             await parts.insist(
                 "condemn", partial(parts.aftermath.condemn, condemned, self.hold.request_id, release=False)
             )
-        return self._adopt(*found[0], self._plan()) if found else None
+        return self._adopt(*found[0], self._route()) if found else None
 
-    async def _at_deadline(self, route: Plan) -> End:
+    async def _at_deadline(self, route: Route) -> End:
         """The deadline came; where Redis has lost something since, or this process slept, something may be in play."""
         course, parts = self._course, self._parts
         if not self.hold.doubtful and not course.lapsed and asyncio.get_running_loop().time() < course.lease_until:
-            return expired(course, parts, route)
+            return expired(course, route)
         course.suspects.update(parts.providers)
         found = await resolve(course, parts, "before its end, after a loss of Redis", patient=True)
-        return expired(course, parts, route) if found is None else self._adopt(*found, route)
+        return expired(course, route) if found is None else self._adopt(*found, route)
 
-    def _adopt(self, provider: str, session: Session, route: Plan) -> End:
+    def _adopt(self, provider: str, session: Session, route: Route) -> End:
         """Take what a call that nobody here made has left; it counts as an attempt that took no time."""
-        end = adopt(provider, session, self._course, route.candidates)
+        end = adopt(provider, session, self._course, route.plan.candidates)
         if isinstance(end, Placed):
             at_ms = self._parts.broker.now_ms()
             self._course.record(end.candidate, Outcome.ADOPTED, status=None, at_ms=at_ms, seconds=0, waited_seconds=0)
         return end
 
-    def _plan(self) -> Plan:
-        course, parts = self._course, self._parts
-        wish = Wish(
-            request_id=course.request.id,
-            regions=course.request.regions or parts.policy.default_regions,
-            players=course.request.players,
-            latency_caps=course.request.latency_caps,
-            age_seconds=course.age_seconds(parts),
-        )
-        route = plan(wish, parts.atlas, parts.policy.order, passed_over=course.passed_over, setbacks=course.setbacks)
-        if route.fault:
-            parts.observe(Crashed("placement policy", ValueError(route.fault)))
-        tell_plan(course, parts, wish, route)
+    def _route(self) -> Route:
+        wish, route = self._parts.routes.of(self._course, self._parts)
+        tell_plan(self._course, self._parts, wish, route.plan)
         return route
 
-    def _lane(self, candidate: Candidate) -> Lane:
-        return self._parts.lanes.of(candidate.destination, guest=candidate.guest)
-
-    async def _pause(self, route: Plan) -> None:
+    async def _pause(self, route: Route) -> None:
         """After every destination has failed this request once more, wait a little longer than the time before."""
         course = self._course
-        rounds = min((course.failures.get(each.destination, 0) for each in route.candidates), default=0)
+        rounds = min((course.failures.get(each.destination, 0) for each in route.plan.candidates), default=0)
         if rounds:
             await self._rest(min(ROUND_PAUSE_FIRST_SECONDS * 2 ** (rounds - 1), ROUND_PAUSE_LAST_SECONDS))
-        if course.repeats and route.candidates:
-            provider = route.candidates[0].destination.provider
+        if course.repeats and route.lanes:
+            provider = route.lanes[0].destination.provider
             while course.remaining_seconds(self._parts) > 0 and not await self._parts.budget.allows(provider):
                 await self._rest(BUDGET_PAUSE_SECONDS)
             course.repeats = False
@@ -225,22 +212,22 @@ class Allocation:
         await asyncio.sleep(seconds)
         self._course.gate_seconds += seconds
 
-    async def _permit(self, route: Plan) -> Permit | NoPermit:
+    async def _permit(self, route: Route) -> Permit | NoPermit:
         """Wait for the first destination that may be called while there is time for the call."""
         course, parts = self._course, self._parts
         seconds = course.remaining_seconds(parts) - SHORTEST_CALL_SECONDS
         if seconds <= 0:
             return NoPermit.TIME_IS_UP
-        if not route.candidates:
+        if not route.lanes:
             return NoPermit.PARK if self._may_park else NoPermit.TIME_IS_UP
         changes = False
-        if route.again_at_seconds is not None:
-            left = max(0.0, route.again_at_seconds - course.age_seconds(parts))
+        if route.plan.again_at_seconds is not None:
+            left = max(0.0, route.plan.again_at_seconds - course.age_seconds(parts))
             changes, seconds = left < seconds, min(left, seconds)
         ticket = Ticket(
             self.hold.priority,
             (self.hold.deadline_ms, self._arrival),
-            [self._lane(each) for each in route.candidates],
+            route.lanes,
             parts.policy.max_gate_wait_seconds,
             may_park=self._may_park,
             called_to=self._called_to,
@@ -256,11 +243,11 @@ class Allocation:
                 noting.cancel()
         return NoPermit.LOOK_AGAIN if got is NoPermit.TIME_IS_UP and changes else got
 
-    async def _park(self, route: Plan) -> None:
+    async def _park(self, route: Route) -> None:
         """Wait outside. Raises IsParked or LetGo; returns where the broker has no memory left: then it waits here."""
         course, parts = self._course, self._parts
         self.waiting = True
-        stay = stay_of(course, parts, route, code_of(course, parts, route) if course.attempts else None)
+        stay = stay_of(course, parts, route, code_of(course, route) if course.attempts else None)
         try:
             parked = await parts.insist("park", lambda: parts.parking.park(stay))
         except BrokerFull:
@@ -270,8 +257,8 @@ class Allocation:
             self.waiting = False
         if not parked:
             raise LetGo
-        for candidate in route.candidates:
-            self._lane(candidate).park_one(self.hold.priority)
+        for lane in route.lanes:
+            lane.park_one(self.hold.priority)
         for lane in parts.lanes:
             if lane.lot == self._called_to:
                 lane.called_in_vain()
@@ -301,14 +288,14 @@ class Allocation:
         await next_generation(course, parts, "not ready")
         return False
 
-    def _begin_note(self, route: Plan) -> None:
+    def _begin_note(self, route: Route) -> None:
         self._noting = asyncio.get_running_loop().create_task(self._note(route))
 
-    async def _note(self, route: Plan) -> None:
+    async def _note(self, route: Route) -> None:
         """Say to who reads the hash why the request waits; not worth waiting for a broker that is away."""
         course, parts = self._course, self._parts
         try:
-            code = code_of(course, parts, route)
+            code = code_of(course, route)
             await parts.broker.note(self.hold, tuple(course.attempts), code, course.message)
         except BrokerUnavailable as trouble:
             parts.insist.away("note", trouble)

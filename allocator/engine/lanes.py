@@ -56,6 +56,8 @@ class Lanes:
         self._pumps: set[asyncio.Task[None]] = set()
         self._look_ups = count()
         self._stirred = asyncio.Event()
+        self.changes = 0
+        """Counts how often something changed by which routes are chosen."""
 
     def of(self, destination: Destination, *, guest: bool = False) -> Lane:
         """The lane of a destination; guests have one of their own where a share of the rate is kept from them."""
@@ -83,6 +85,7 @@ class Lanes:
 
     def refresh(self) -> None:
         """Take over what has changed in rates, shares and regions; whoever waits chooses anew."""
+        self.changes += 1
         for destination, lane in self._lanes.items():
             lane.relimit(self._limits_of(destination))
         for destination, lane in self._guests.items():

@@ -15,6 +15,7 @@ from allocator.engine.lanes import Lanes
 from allocator.engine.observer import Observer
 from allocator.engine.pushback import Judgement
 from allocator.engine.readiness import ReadyCheck, ReadyProbe, tcp_answers
+from allocator.engine.routes import Routes
 from allocator.engine.survivors import Survivors
 from allocator.gate.gate import Gate
 from allocator.placement.plan import Atlas
@@ -73,8 +74,10 @@ class Parts:
     judgement: Judgement = field(init=False)
     budget: RetryBudget = field(init=False)
     survivors: Survivors = field(init=False)
+    routes: Routes = field(init=False)
 
     def __post_init__(self) -> None:
         self.judgement = Judgement(self.gate, self.lanes, self.providers, self.observe)
         self.budget = RetryBudget(self.gate, self.lanes)
+        self.routes = Routes(self.lanes)
         self.survivors = Survivors(self.lanes, self.providers, self.observe, self.broker.now_ms)

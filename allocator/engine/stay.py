@@ -12,16 +12,17 @@ from allocator.broker.parking import Stay
 from allocator.contract.codes import Code
 from allocator.engine.course import Course
 from allocator.engine.parts import Parts
+from allocator.engine.routes import Route
 from allocator.placement.plan import Plan, Wish
 
 
-def stay_of(course: Course, parts: Parts, route: Plan, code: Code | None) -> Stay:
+def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> Stay:
     """Where it waits: for every destination that may serve it, now or later; until its deadline or a looser cap."""
-    lots = [parts.lanes.of(each.destination, guest=each.guest).lot for each in route.candidates]
-    lots += [parts.lanes.of(each).lot for each in route.waiting_for]
+    lots = [lane.lot for lane in route.lanes]
+    lots += [parts.lanes.of(each).lot for each in route.plan.waiting_for]
     wake_ms = course.hold.deadline_ms
-    if route.again_at_seconds is not None:
-        wake_ms = min(wake_ms, course.hold.enqueued_at_ms + round(route.again_at_seconds * 1000) + 1)
+    if route.plan.again_at_seconds is not None:
+        wake_ms = min(wake_ms, course.hold.enqueued_at_ms + round(route.plan.again_at_seconds * 1000) + 1)
     lots = list(dict.fromkeys(lots))
     course.tell(parts, "parked", **{"for": lots, "until": wake_ms})
     return Stay(
@@ -37,10 +38,10 @@ def stay_of(course: Course, parts: Parts, route: Plan, code: Code | None) -> Sta
 
 def tell_plan(course: Course, parts: Parts, wish: Wish, route: Plan) -> None:
     """Keep the order and the reasons, where they are not simply what was named."""
-    order = [f"{each.region} {each.destination}" for each in route.candidates]
-    named = tuple(dict.fromkeys(each.region for each in route.candidates)) == wish.regions
+    named = tuple(dict.fromkeys([each.region for each in route.candidates])) == wish.regions
     if named and not route.left_out and not course.trail:
         return
+    order = [f"{each.region} {each.destination}" for each in route.candidates]
     left_out: list[dict[str, Any]] = [
         {
             "region": each.region,

@@ -9,7 +9,7 @@ from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.engine.course import Course
 from allocator.engine.ending import Bad
-from allocator.engine.parts import Parts
+from allocator.engine.routes import Route
 from allocator.gate.gate import Cause
 from allocator.placement.plan import Plan, deadline_code, why_nowhere
 
@@ -24,30 +24,29 @@ _OUTCOMES = {
 }
 
 
-def code_of(course: Course, parts: Parts, route: Plan) -> Code:
+def code_of(course: Course, route: Route) -> Code:
     """What keeps it from a session now, and what its end is called if nothing changes by the deadline."""
-    causes = [parts.lanes.of(each.destination).cause for each in route.candidates]
+    causes = [lane.cause for lane in route.lanes]
     shut = [_OUTCOMES[cause] for cause in causes if cause is not None]
     unauthorized = bool(course.unauthorized) or Cause.CREDENTIAL in causes
     return deadline_code(course.attempts, shut, unauthorized=unauthorized)
 
 
-def expired(course: Course, parts: Parts, route: Plan) -> Bad:
+def expired(course: Course, route: Route) -> Bad:
     """The deadline came first."""
-    code = code_of(course, parts, route)
+    code = code_of(course, route)
     retry_after_ms = None
     if code in (Code.NO_CAPACITY, Code.UNAVAILABLE):
-        lanes = [parts.lanes.of(each.destination) for each in route.candidates]
-        soonest = min((lane.opens_in_seconds for lane in lanes), default=0.0)
+        soonest = min((lane.opens_in_seconds for lane in route.lanes), default=0.0)
         retry_after_ms = max(RETRY_AFTER_MS, round(soonest * 1000))
     said = course.unauthorized or course.message
     message = "the deadline came before a session could be started" + (f"; last answer: {said}" if said else "")
     return Bad(State.EXPIRED, code, message, retry_after_ms)
 
 
-def nowhere(course: Course, route: Plan) -> Bad | None:
+def nowhere(course: Course, plan: Plan) -> Bad | None:
     """No region can serve it; None while one can, or may later."""
-    said = why_nowhere(route)
+    said = why_nowhere(plan)
     if said is None:
         return None
     if course.passed_over:

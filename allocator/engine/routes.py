@@ -1,0 +1,81 @@
+"""Where a request may go: its plan, and the lanes that lead there.
+
+In: a course. Out: a `Route`. What is the same for every request to the same regions is worked out once: most name
+regions alone, and the policies built in look at nothing else then. Whatever changes rates, regions or the policy makes
+all of it anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from allocator.engine.lane import Lane
+from allocator.engine.lanes import Lanes
+from allocator.engine.observer import Crashed
+from allocator.placement.plan import Atlas, Candidate, Plan, Wish, plan
+from allocator.placement.policies import AsNamed, ByLatency
+
+if TYPE_CHECKING:
+    from allocator.engine.course import Course
+    from allocator.engine.parts import Parts
+
+REMEMBERED = 1024
+"""Sets of regions; a matchmaker sends few different ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A plan, and the lane of each of its candidates in the same order."""
+
+    plan: Plan
+    lanes: tuple[Lane, ...]
+
+    def candidate(self, lane: Lane) -> Candidate:
+        """The candidate that a lane leads to."""
+        return self.plan.candidates[self.lanes.index(lane)]
+
+
+class Routes:
+    """The routes of one process."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._plain: dict[tuple[str, ...], Route] = {}
+        self._as_of: tuple[object, int] | None = None
+
+    def of(self, course: Course, parts: Parts) -> tuple[Wish, Route]:
+        """What a request wishes, and where it may go now."""
+        request = course.request
+        wish = Wish(
+            request_id=request.id,
+            regions=request.regions or parts.policy.default_regions,
+            players=request.players,
+            latency_caps=request.latency_caps,
+            age_seconds=course.age_seconds(parts) if request.latency_caps else 0.0,
+        )
+        if course.passed_over or course.setbacks or wish.players or wish.latency_caps:
+            return wish, self._made(wish, course, parts)
+        as_of = (parts.policy, self._lanes.changes)
+        if as_of != self._as_of or len(self._plain) > REMEMBERED:
+            self._plain.clear()
+            self._as_of = as_of
+        route = self._plain.get(wish.regions)
+        if route is None:
+            route = self._made(wish, course, parts)
+            if isinstance(parts.policy.order, AsNamed | ByLatency) and not _weighted(wish, parts.atlas):
+                self._plain[wish.regions] = route
+        return wish, route
+
+    def _made(self, wish: Wish, course: Course, parts: Parts) -> Route:
+        policy = parts.policy.order
+        made = plan(wish, parts.atlas, policy, passed_over=course.passed_over, setbacks=course.setbacks)
+        if made.fault:
+            parts.observe(Crashed("placement policy", ValueError(made.fault)))
+        lanes = tuple(self._lanes.of(each.destination, guest=each.guest) for each in made.candidates)
+        return Route(made, lanes)
+
+
+def _weighted(wish: Wish, atlas: Atlas) -> bool:
+    regions = (atlas(name) for name in wish.regions)
+    return any(place.weight is not None for region in regions if region is not None for place in region.places)
