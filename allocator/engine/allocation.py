@@ -82,6 +82,8 @@ class Allocation:
         self._called_to = called_to
         self._noting: asyncio.Task[None] | None = None
         self._may_park = True
+        self._survivor_id: str | None = None
+        """What Redis had forgotten; None where nobody has looked."""
         self._course = Course.begin(hold, request, parts, lease_until=lease_until, called_to=called_to)
 
     @property
@@ -148,11 +150,11 @@ class Allocation:
         """Look what is there before anything is called: what another worker left, what Redis has forgotten, poison."""
         course, parts = self._course, self._parts
         found: End | None = None
-        if course.suspects:
+        if self.hold.doubtful and self._survivor_id is None:
+            found = await self._survivor()
+        if found is None and course.suspects:
             session = await resolve(course, parts, "taken over from another worker", patient=self.hold.doubtful)
             found = None if session is None else self._adopt(*session, self._route())
-        elif self.hold.doubtful:
-            found = await self._survivor()
         if found is not None and await self._is_ready(found):
             return found
         if self.hold.takes > POISON_TAKES_MAX:
@@ -170,7 +172,12 @@ class Allocation:
             await parts.insist(
                 "condemn", partial(parts.aftermath.condemn, condemned, self.hold.request_id, release=False)
             )
-        return self._adopt(*found[0], self._route()) if found else None
+        self._survivor_id = found[0][1].id if found else ""
+        if not found:
+            return None
+        if self._course.suspects and self._survivor_id != self._course.session_id(parts):
+            await next_generation(self._course, parts, "superseded")  # what was called under it may land yet
+        return self._adopt(*found[0], self._route())
 
     async def _at_deadline(self, route: Route) -> End:
         """The deadline came; where Redis has lost something since, or this process slept, something may be in play."""
@@ -261,7 +268,7 @@ class Allocation:
             lane.park_one(self.hold.priority)
         for lane in parts.lanes:
             if lane.lot == self._called_to:
-                lane.called_in_vain()
+                lane.called_in_vain(barred=lane not in route.lanes)
         raise IsParked
 
     async def _is_ready(self, end: End) -> bool:
@@ -270,6 +277,8 @@ class Allocation:
         check = parts.policy.ready_checks.get(course.request.image)
         if check is None or not isinstance(end, Placed):
             return True
+        if (self.hold.doubtful or course.lapsed) and course.attempts[-1].outcome is Outcome.ADOPTED:
+            return True  # it may be in play
         loop = asyncio.get_running_loop()
         since, left_seconds = loop.time(), course.remaining_seconds(parts)
         reason = await why_not_ready(end.session, check, parts.answers, seconds_max=left_seconds)
@@ -311,7 +320,8 @@ class Allocation:
 
     async def _leave_nothing(self, end: End) -> None:
         """A session under an id of a warm pool's own is found by nobody else: condemn it, unless it is in play."""
-        if isinstance(end, Placed) and end.session.id != self._course.session_id(self._parts):
+        known = (self._course.session_id(self._parts), self._survivor_id)
+        if isinstance(end, Placed) and end.session.id not in known:
             provider = end.candidate.destination.provider
             condemned = Condemned(provider, end.session.id, "superseded")
             aftermath, request_id = self._parts.aftermath, self.hold.request_id

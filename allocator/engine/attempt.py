@@ -60,6 +60,8 @@ class Call:
         except BaseException:
             self._permit.lane.finish(served=False)
             raise
+        if not course.attempts:
+            self._parts.budget.first(provider)
         course.suspects.add(provider)
         outcome = await self._start()
         if not isinstance(outcome, Created | Conflict | Unknown):
@@ -164,6 +166,7 @@ class Call:
         self._tell(said, outcome.status, outcome.message)
         slow = verdict is Verdict.THROTTLED and not outcome.retry_after_seconds
         if slow and lane.rate is not None and lane.rate > SLOWEST_RATE:
+            before = lane.rate
             try:
                 begun_seconds_ago = asyncio.get_running_loop().time() - since + self._seconds
                 lane.rate = await parts.gate.slow(lane.own, begun_seconds_ago)
@@ -173,7 +176,8 @@ class Call:
                 return
             if lane.closings == closings and lane.cause is Cause.FULL:
                 lane.reopen()
-            parts.observe(Slowed(self._candidate.destination, lane.rate))
+            if lane.rate < before:
+                parts.observe(Slowed(self._candidate.destination, lane.rate))
         else:
             await self._shut(Cause.FULL, outcome.retry_after_seconds, outcome.message)
 

@@ -47,6 +47,11 @@ GUESTS = "~guests"
 _RANK = {priority: rank for rank, priority in enumerate((Priority.HIGH, Priority.NORMAL, Priority.LOW))}
 
 
+def lot_of(destination: Destination, *, guests: bool = False) -> str:
+    """Where those are parked who wait for a destination."""
+    return f"{destination}{GUESTS if guests else ''}"
+
+
 def _nobody_waits() -> None:
     """Nobody is parked."""
 
@@ -70,7 +75,7 @@ class Lane:
         A lane of guests has a limit of its own before the destination's.
         """
         self.destination = destination
-        self.lot = f"{destination}{GUESTS if guests else ''}"
+        self.lot = lot_of(destination, guests=guests)
         """Where those are parked who wait for it."""
         self.cause: Cause | None = None
         """Why it is shut; None while it is open."""
@@ -135,14 +140,12 @@ class Lane:
         `called`: it comes from the lot, and nobody there is before it.
         """
         if self.cause is not None:
-            return self._waiting < SHUT_ROOM
+            return self._waiting < SHUT_ROOM and (called or not self._stands_behind(priority))
         return self.serves_soon(priority, called=called)
 
     def serves_soon(self, priority: Priority, *, called: bool = False) -> bool:
         """Whether one more of this priority would be served in a moment."""
-        if self.cause is not None:
-            return False
-        if not called and any(count and not _before(priority, other) for other, count in self.parked.items()):
+        if self.cause is not None or (not called and self._stands_behind(priority)):
             return False
         return self._ahead_of(priority) < self._room
 
@@ -160,11 +163,19 @@ class Lane:
             return 0
         if self.cause is not None:
             return max(0, SHUT_ROOM - self._waiting)
-        return max(0, round(self._room) - self._waiting) if self._waiting * 2 <= self._room else 0
+        if self._waiting * 2 <= self._room:
+            return max(0, round(self._room) - self._waiting)
+        # a lane that is kept full by better ones would leave those out for good who have nobody in it
+        left_out = any(count and not self._waiting_by[priority] for priority, count in self.parked.items())
+        return int(left_out and self._waiting < self._room + LOWER_SHARE)
 
-    def called_in_vain(self) -> None:
-        """One who came from the lot may not go here, drained as it is or too far away: call nobody for a while."""
-        if self.cause is None:
+    def called_in_vain(self, *, barred: bool) -> None:
+        """One who came from the lot goes back to it: call nobody for a while.
+
+        `barred`: it may not go here, drained as the region is or too far away. Else it does so from a lane that shut
+        meanwhile, too, and that is no reason not to have the first ones there when it opens.
+        """
+        if barred or self.cause is None:
             self._rests_until = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
 
     def calls_again(self) -> None:
@@ -174,6 +185,10 @@ class Lane:
     @property
     def _room(self) -> float:
         return max(1.0, self.rate * ROOM_SECONDS) if self.rate else UNLIMITED_ROOM
+
+    def _stands_behind(self, priority: Priority) -> bool:
+        """Whether someone in the lot is before one of this priority who comes anew."""
+        return any(count and not _before(priority, other) for other, count in self.parked.items())
 
     def _ahead_of(self, priority: Priority) -> int:
         return sum(count for other, count in self._waiting_by.items() if not _before(priority, other))
@@ -190,7 +205,7 @@ class Lane:
         """One who had joined waits no more; what is left of it is swept out once it is the larger part."""
         self._waiting_by[priority] -= 1
         self._waiting -= 1
-        if self.parked and self._waiting * 2 <= self._room:
+        if self.parked and self.calls_in:
             self._stir()
         if self._stored > 64 + 2 * self._waiting:
             for each, heap in self._heaps.items():

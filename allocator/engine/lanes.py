@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.lane import GUESTS, Lane
+from allocator.engine.lane import GUESTS, Lane, lot_of
 from allocator.engine.observer import Crashed, Observer
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Permit, Ticket
@@ -28,7 +28,7 @@ class Lanes:
     """Lanes by destination, and one for the look-ups and stops of each provider's account.
 
     `limits_of` names the limits of a destination, its own first; `account_of` the account of a provider;
-    `kept_share_of` the share of a destination's rate that guests do not get.
+    `kept_share_of` the share of a destination's rate that guests do not get; `destinations` those that settings name.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class Lanes:
         observe: Observer,
         chance: random.Random,
         kept_share_of: Callable[[Destination], float] = lambda _: 0.0,
+        destinations: Callable[[], Iterable[Destination]] = tuple,
     ) -> None:
         self._gate = gate
         self._limits_of = limits_of
         self._account_of = account_of
         self._kept_share_of = kept_share_of
+        self._destinations = destinations
         self._observe = observe
         self._chance = chance
         self._slots = Slots(concurrency)
@@ -71,6 +73,16 @@ class Lanes:
     def __iter__(self) -> Iterator[Lane]:
         """Those that sessions are started through."""
         return iter([*self._lanes.values(), *self._guests.values()])
+
+    def lots_without_lane(self) -> dict[str, tuple[Destination, bool]]:
+        """Where others may have parked requests that nobody here has had one for, each with what `of` is to be asked."""
+        lots: dict[str, tuple[Destination, bool]] = {}
+        for destination in self._destinations():
+            if destination not in self._lanes:
+                lots[lot_of(destination)] = (destination, False)
+            if destination not in self._guests and self._kept_share_of(destination) > 0:
+                lots[lot_of(destination, guests=True)] = (destination, True)
+        return lots
 
     async def stirred(self, seconds: float) -> None:
         """Wait until a lane has room for those in its lot, at most so long."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from allocator.broker.parking import Stay
 from allocator.contract.codes import Code
+from allocator.contract.destination import Destination
 from allocator.engine.course import Course
 from allocator.engine.parts import Parts
 from allocator.engine.routes import Route
@@ -17,9 +18,14 @@ from allocator.placement.plan import Plan, Wish
 
 
 def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> Stay:
-    """Where it waits: for every destination that may serve it, now or later; until its deadline or a looser cap."""
+    """Where it waits: for every destination that may serve it, until its deadline or a looser cap.
+
+    For those that are drained as well, since nobody knows when they are resumed; but for those that only a looser cap
+    lets in it waits by the clock: called by them before, it would take the place of one who may go there.
+    """
     lots = [lane.lot for lane in route.lanes]
-    lots += [parts.lanes.of(each).lot for each in route.plan.waiting_for]
+    drained = _drained(course, parts) if route.plan.waiting_for else ()
+    lots += [parts.lanes.of(each).lot for each in route.plan.waiting_for if each in drained]
     wake_ms = course.hold.deadline_ms
     if route.plan.again_at_seconds is not None:
         wake_ms = min(wake_ms, course.hold.enqueued_at_ms + round(route.plan.again_at_seconds * 1000) + 1)
@@ -34,6 +40,12 @@ def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> St
         message=course.message,
         trail=course.trail_text,
     )
+
+
+def _drained(course: Course, parts: Parts) -> set[Destination]:
+    names = course.request.regions or parts.policy.default_regions
+    drained = [region for name in names if (region := parts.atlas(name)) is not None and region.drained]
+    return {place.destination for region in drained for place in region.places}
 
 
 def tell_plan(course: Course, parts: Parts, wish: Wish, route: Plan) -> None:

@@ -2,8 +2,9 @@
 
 In: lanes, best first. Out: a `Permit`, or why there is none. It starts in the first lane that admits it; it joins the
 next one as well as soon as that lane is shut or too long, or after `overflow_seconds` in it. It never leaves a lane it
-has joined, so when every lane is shut, the first that opens serves it. Where no lane admits it, or those it has joined
-shut and others are to find out when they open, it is told to park.
+has joined; one that waits at lanes that are shut stands in all of its lanes, so that the first that opens or has its
+turn serves it. Where no lane admits it, or those it has joined shut and others are to find out when they open, it is
+told to park.
 """
 
 from __future__ import annotations
@@ -139,8 +140,19 @@ class Ticket:
                 if self._next < len(self._lanes):
                     self._overflow = self._loop.call_later(self._overflow_seconds, self._join_next)
                 return
-        if self.live and self.may_park and not any(lane.keeps_waiting for lane in self._joined):
+        if not self.live or not self.may_park:
+            return
+        if not any(lane.keeps_waiting for lane in self._joined):
             self._end(NoPermit.PARK)
+        elif all(lane.cause is not None for lane in self._joined):
+            self._stand_at_every_door()
+
+    def _stand_at_every_door(self) -> None:
+        """Wait in the lanes that had no room as well: it would else miss its turn there for as long as these are shut."""
+        for lane in self._lanes:
+            if lane not in self._joined:
+                lane.join(self)
+                self._joined.append(lane)
 
     def _end(self, result: Permit | NoPermit) -> None:
         """Let the lanes go at once: who asks them in the same turn is told the truth."""

@@ -157,6 +157,13 @@ class Worker:
         if not entries:
             entries = await broker.wait(room)
         self._parts.insist.back()
+        while entries and self._parts.paused:
+            # Read as the pause came: they stay pending, for us or whoever finds them once it is over.
+            if self._draining.is_set():
+                return
+            await _within(PAUSED_SECONDS, self._draining.wait())
+            self._moved()
+            since = asyncio.get_running_loop().time()
         await self._take_up(entries, since)
 
     async def _take_up(self, entries: Sequence[Entry], since: float) -> None:
@@ -170,7 +177,7 @@ class Worker:
             return
         parts, since = self._parts, asyncio.get_running_loop().time()
         await parts.broker.look_back()
-        if (room := self._room_left()) > 0:
+        if not parts.paused and (room := self._room_left()) > 0:
             await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
         while (room := self._room_left()) > 0:
             holds = await parts.broker.reclaim(room)

@@ -201,13 +201,14 @@ class MemoryProvider:
         return await self._round_trip(arrive, timeout_seconds, lost)
 
     async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
-        """Every session that bears the mark, whatever its state."""
+        """Every session that runs and bears the mark."""
         failure = self._failures("list", mark)
 
         def arrive() -> tuple[Session, ...] | LookupFailed:
             if failure is not None:
                 return LookupFailed(failure.message)
-            return tuple(entry.session for entry in self.ledger.values() if entry.session.mark == mark)
+            ours = (entry.session for entry in self.ledger.values() if entry.session.mark == mark)
+            return tuple(session for session in ours if session.state is SessionState.ALIVE)
 
         lost: tuple[Session, ...] | LookupFailed = LookupFailed(f"no reply within {timeout_seconds:g} s")
         return await self._round_trip(arrive, timeout_seconds, lost)

@@ -225,7 +225,10 @@ class Provider(Protocol):
         ...
 
     async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
-        """Every session that bears this deployment's mark, whatever its state."""
+        """Every session that runs and bears this deployment's mark.
+
+        Not those that have ended, which a host keeps for days and lists without pages.
+        """
         ...
 
     async def offers(self, image: str, *, timeout_seconds: float) -> Offered | LookupFailed:

@@ -21,22 +21,32 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from allocator.engine import worker
+
 SENT_SECONDS = 0.03
 """How long a call is out: much less than the provider of the matrix takes for an answer."""
 
 _BROKER = "allocator.broker.streams:StreamsBroker"
 _AFTERMATH = "allocator.broker.streams_aftermath:StreamsAftermath"
+_PARKING = "allocator.broker.streams_parking:StreamsParking"
+_CENSUS = "allocator.broker.streams_census:StreamsCensus"
 _GATE = "allocator.gate.fleet:FleetGate"
 _GAMEYE = "allocator.providers.gameye.client:GameyeProvider"
 
 STEPS = {
     **dict.fromkeys(("take", "wait", "strays", "reserve", "reclaim", "renew", "note", "next_generation"), _BROKER),
     **dict.fromkeys(("commit", "refuse", "hand_back", "claim_condemned", "recheck", "close"), _BROKER),
-    **dict.fromkeys(("permits", "shut", "open"), _GATE),
-    **dict.fromkeys(("start", "find", "stop", "list"), _GAMEYE),
+    **dict.fromkeys(("park", "claim"), _PARKING),
+    **dict.fromkeys(("turn", "snapshot", "standings", "keep", "hasten"), _CENSUS),
+    **dict.fromkeys(("permits", "shut", "open", "doubt", "slow", "verdict", "judge", "may_repeat"), _GATE),
+    **dict.fromkeys(("start", "find", "stop", "list", "offers"), _GAMEYE),
     **dict.fromkeys(("orders", "stray_orders", "seize", "forestall", "condemn", "release", "settle"), _AFTERMATH),
 }
 """Where each step lives, by name, so that only the one that is asked for has to exist."""
+
+
+RECONCILE_SECONDS = 1.0
+"""A pass comes about while the scene is played."""
 
 
 def die() -> None:
@@ -64,7 +74,8 @@ def _wrapped(original: Callable[..., Any], when: str, turn: int) -> Callable[...
             if turns == turn:
                 asyncio.get_running_loop().call_later(SENT_SECONDS, die)
         result = await original(self, *args, **options)
-        if when == "after" and (result or not isinstance(result, Sequence)):
+        gave = getattr(result, "holds", result)
+        if when == "after" and (gave or not isinstance(gave, Sequence)):
             turns += 1
             if turns == turn:
                 die()
@@ -76,6 +87,7 @@ def _wrapped(original: Callable[..., Any], when: str, turn: int) -> Callable[...
 if __name__ == "__main__":
     spec = sys.argv.pop(1).split(":")
     arm(spec[0], spec[1], int(spec[2]))
+    worker.RECONCILE_SECONDS = RECONCILE_SECONDS
     from allocator.cli.main import run
 
     run()

@@ -16,6 +16,7 @@ SIMULATOR: dict[str, Any] = {
         "europe": {"latency_ms": LATENCY_MS},
         "lossy": {"latency_ms": LATENCY_MS},
         "full": {"closed": 420},
+        "brisk": {"latency_ms": LATENCY_MS, "starts_per_second": 20},
     },
     "faults": [
         {"kind": "lost_reply", "probability": 0.1, "regions": ["europe"]},
@@ -52,6 +53,9 @@ TAKEN_OVER = Scene(donor="start:after:3")
 STRAY = Scene(donor="take:after:1")
 FULL = Scene(regions=("full", "europe"))
 ALL_FULL = Scene(regions=("full",), timeout_seconds=4.0, ends=frozenset({"expired"}))
+THROTTLED = Scene(regions=("brisk",), ends=frozenset({"allocated", "expired"}))
+CROWDED = Scene(settings=("region_defaults.rate=10", "region_defaults.burst=1"))
+"""More come than the regions give permits for: most of them are parked."""
 DRAIN = Scene(drain=True, settings=("region_defaults.rate=12", "region_defaults.burst=1"))
 REFUSED = Scene(refused=True, ends=frozenset({"allocated", "failed"}))
 _CANCELLED = frozenset({"allocated", "cancelled", "released"})
@@ -121,5 +125,23 @@ CASES = (
     Case("release:after:1", PLAYED),
     Case("settle:before:1", SOON),
     Case("settle:after:1", SOON),
-    # the reconciler's list and stop come here
+    # what waits outside
+    Case("park:before:1", CROWDED),
+    Case("park:after:1", CROWDED, quick=True),
+    Case("claim:before:5", CROWDED),
+    Case("claim:after:1", CROWDED, quick=True),
+    # what the gate is told
+    Case("doubt:before:1", LOSSY),
+    Case("doubt:after:1", LOSSY),
+    Case("may_repeat:after:1", LOSSY),
+    Case("verdict:after:1", THROTTLED),
+    Case("offers:sent:1", THROTTLED),
+    Case("judge:before:1", THROTTLED),
+    Case("slow:after:1", THROTTLED),
+    # the reconciler
+    Case("turn:after:1", LOSSY),
+    Case("list:sent:1", LOSSY, quick=True),
+    Case("list:after:1", LOSSY),
+    Case("keep:before:1", LOSSY),
+    Case("keep:after:1", LOSSY),
 )

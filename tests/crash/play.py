@@ -16,6 +16,8 @@ from tests.crash.matrix import LATE_SECONDS, Case, Scene
 BATCH = 6
 BEAT_SECONDS = 0.3
 DRAIN_BEATS = 5
+BEATS_MAX = 100
+"""Until then more come; in a fleet of two, the other may have made the step first all the time."""
 DEATH_SECONDS = 40.0
 END_SECONDS = 40.0
 CALM_SECONDS = 30.0
@@ -63,7 +65,7 @@ async def _feed_until_death(fleet: Fleet, scene: Scene, victim: Process) -> int 
         while victim.running:
             await asyncio.sleep(BEAT_SECONDS)
             beats += 1
-            if beats < 40:
+            if beats < BEATS_MAX:
                 await _feed(fleet, scene)
             if scene.drain and beats == DRAIN_BEATS:
                 victim.signal(signal.SIGTERM)

@@ -137,7 +137,7 @@ async def test_a_list_holds_only_our_sessions_even_where_the_host_passes_the_fil
     sessions = await gameye.list("test", timeout_seconds=5)
     assert not isinstance(sessions, LookupFailed)
     assert [(session.id, session.state) for session in sessions] == [("s-1", SessionState.ALIVE)]
-    assert host.calls[0].path == "/session?all=true&filter%5Ballocator%5D=test"
+    assert host.calls[0].path == "/session?filter%5Ballocator%5D=test"
 
 
 async def test_names_are_quoted_into_paths_and_never_leave_them(

@@ -89,11 +89,13 @@ async def test_what_has_ended_or_bears_another_mark_or_namespace_is_nobodys_here
     assert (await stage.look(parts)).orphans == NOTHING
 
 
-async def test_a_session_that_cannot_be_reached_is_still_an_orphan(stage: Stage) -> None:
+async def test_a_session_that_cannot_be_reached_is_an_orphan_as_soon_as_it_runs_again(stage: Stage) -> None:
     parts = stage.parts()
     await stage.land("s-1")
     stage.host.set_state("s-1", SessionState.UNCLEAR)
     stage.shift_ms += 2 * LANDING_HORIZON_MS
+    assert (await stage.look(parts)).orphans == NOTHING
+    stage.host.set_state("s-1", SessionState.ALIVE)
     assert counts(await stage.look(parts)) == {"unexplained": 1}
 
 

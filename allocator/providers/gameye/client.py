@@ -145,10 +145,8 @@ class GameyeProvider:
                 return StopFailed(failed.message, failed.status)
 
     async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
-        """Every session that bears the mark, whatever its state; filtered here as well as there."""
-        answer = await self._call(
-            "GET", timeout_seconds, "session", query=f"all=true&filter%5B{MARK}%5D={quote(mark, safe='')}"
-        )
+        """Every session that runs and bears the mark; filtered here as well as there."""
+        answer = await self._call("GET", timeout_seconds, "session", query=f"filter%5B{MARK}%5D={quote(mark, safe='')}")
         match answer:
             case LookupFailed():
                 return answer
