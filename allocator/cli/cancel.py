@@ -36,7 +36,7 @@ def cancel(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Cancel a request, or release its server; an id that is not known yet stays cancelled."""
+    """Cancel a request, or release its server. An id that is not known yet stays cancelled."""
 
     async def ask(client: AllocatorClient) -> int:
         entry_id = await client.cancel(request_id)

@@ -39,7 +39,7 @@ class _Lever:
 
 
 def config(file: ConfigOption = None, assignments: SetOption = None, *, as_json: JsonOption = False) -> None:
-    """Show the effective settings and where each came from; secrets are masked."""
+    """Show the settings and where each came from. Levers of operators are beside them; secrets are masked."""
     traced = trace_or_exit(file, assignments, require=frozenset())
     levers = asyncio.run(_levers(traced.settings))
     if as_json:

@@ -83,7 +83,7 @@ def show(
 def replay(
     entry_id: EntryArgument, *, as_json: JsonOption = False, config: ConfigOption = None, assignments: SetOption = None
 ) -> None:
-    """Send one again to where it came from; a failure of its id that has no session is cleared."""
+    """Send one again to where it came from. A failure of its id that has no session is cleared."""
     _checked(entry_id)
 
     async def ask(settings: Settings) -> int:

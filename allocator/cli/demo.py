@@ -60,7 +60,7 @@ def demo(
     ] = False,
     keep_running: Annotated[bool, typer.Option("--keep-running", help="Stay up afterwards, until Ctrl-C.")] = False,
 ) -> None:
-    """Show the whole service on this machine: matches go in, addresses come out, a full region is passed over."""
+    """Show the whole service on this machine. Matches go in, addresses come out, a full region is passed over."""
     from allocator.service.process import run_loop
 
     async def main() -> int:

@@ -42,7 +42,7 @@ def dev(
         Path | None, typer.Option("--dir", help="Keep the data here; without it nothing is kept.", show_default=False)
     ] = None,
 ) -> None:
-    """Run an embedded server, a simulated Gameye and a worker on known ports, until Ctrl-C."""
+    """Run all but the matchmaker, until Ctrl-C. An embedded server, a simulated Gameye and a worker, on known ports."""
     from allocator.cli.stage import Stage, StageError, stop_signals
     from allocator.redis_io.errors import EmbeddedUnavailable
     from allocator.service.process import run_loop

@@ -13,7 +13,7 @@ EXIT_BAD = 1
 
 
 def doctor(config: ConfigOption = None, assignments: SetOption = None, *, as_json: JsonOption = False) -> None:
-    """Check Redis, the credential, and the images and regions at the provider; say what to mend."""
+    """Check Redis, the credential and the images. Says what to mend; images are those of [catalog]."""
     from allocator.service.checkup import check_up
     from allocator.service.process import run_loop
 

@@ -44,7 +44,7 @@ def explain(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Tell the life of one match: order and reasons, waits, attempts, the end; exit 1 where nothing is known of it."""
+    """Tell the life of one match. Order and reasons, waits, attempts, the end; exit 1 where nothing is known of it."""
 
     async def ask(settings: Settings) -> int:
         from allocator.service.life import read_life
@@ -144,9 +144,9 @@ def _sentence(step: Step, since_ms: int) -> str:
         case "attempt", facts:
             return _attempt(facts)
         case "parked", {"for": [*lots], "until": int(until_ms)}:
-            return f"for {_listed(lots)}; looked at again by {_after(until_ms, since_ms)}"
+            return f"for {_awaited(lots)}; looked at again by {_after(until_ms, since_ms)}"
         case "called", {"from": str(lot)}:
-            return f"from {lot}"
+            return f"from {_lot(lot)}"
         case "woken", facts if not facts:
             return "from its parking, to be looked at again"
         case "taken_over", {"uncertain": bool(uncertain)}:
@@ -214,7 +214,7 @@ def _now(life: Life, since_ms: int) -> list[str]:
 
     match life.standing:
         case Parked(lots, until_ms):
-            said = f"parked for {_listed(lots)}; looked at again by {_after(until_ms, since_ms)}"
+            said = f"parked for {_awaited(lots)}; looked at again by {_after(until_ms, since_ms)}"
         case Held(until_ms):
             said = f"a worker has it, by a lease until {_after(until_ms, since_ms)}"
         case Unheld():
@@ -228,6 +228,19 @@ def _now(life: Life, since_ms: int) -> list[str]:
 
 def _listed(names: Sequence[Any]) -> str:
     return ", ".join(str(name) for name in names) or "nothing"
+
+
+def _awaited(lots: Sequence[Any]) -> str:
+    """Without a destination whose turn could come, it waits by the clock alone."""
+    return _listed([_lot(str(lot)) for lot in lots]) if lots else "a looser latency cap"
+
+
+def _lot(name: str) -> str:
+    """A lot by its destination; guests are those who had rather gone to another region."""
+    from allocator.engine.lane import GUESTS
+
+    destination = name.removesuffix(GUESTS)
+    return destination if destination == name else f"{destination} as a guest"
 
 
 def _after(at_ms: int, since_ms: int) -> str:

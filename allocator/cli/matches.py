@@ -68,7 +68,7 @@ def submit(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Ask for a server: by options, by a JSON file, or by many JSON objects, a line each, on stdin."""
+    """Ask for a server. By options, by a JSON file, or by many JSON objects, a line each, on stdin."""
     given: dict[str, Any] = {
         "id": request_id,
         "image": image,
@@ -102,7 +102,7 @@ def get(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Show what is known of one allocation; exit 1 where that is nothing, or a failure."""
+    """Show what is known of one allocation. Exit 1 where that is nothing, or a failure."""
 
     async def ask(client: AllocatorClient) -> int:
         allocation = await client.get(request_id)
@@ -127,7 +127,7 @@ def wait(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Wait for the end of one allocation and show it, whoever asked for it."""
+    """Wait for the end of one allocation. Shows it, whoever asked for it."""
 
     async def ask(client: AllocatorClient) -> int:
         # The wait itself is patient with a Redis that is away; who types this wants to know.

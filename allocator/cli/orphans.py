@@ -47,7 +47,7 @@ def orphans(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List the sessions at the provider that bear our mark and that no record explains; stop those that are named.
+    """List sessions that no record explains. They bear our mark at the provider; those that are named are stopped.
 
     Where Redis has lost a record, a match may play on an orphan: look before you stop one.
     """

@@ -24,7 +24,7 @@ def pause(
     config: ConfigOption = None,
     assignments: SetOption = None,
 ) -> None:
-    """Let no worker take requests up, until 'allocator resume' or for a time; what is under way goes on."""
+    """Let no worker take requests up. Until 'allocator resume' or for a time; what is under way goes on."""
     span_ms = span_ms_or_exit(span)
 
     async def ask(panel: Panel) -> int:
@@ -35,7 +35,7 @@ def pause(
 
 
 def resume(*, as_json: JsonOption = False, config: ConfigOption = None, assignments: SetOption = None) -> None:
-    """Let the workers take requests up again; regions stay as they are."""
+    """Let the workers take requests up again. Regions stay as they are."""
 
     async def ask(panel: Panel) -> int:
         await panel.board.resume()

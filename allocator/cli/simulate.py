@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True)
 # Without a callback the only command would take the place of the group, and `gameye` could not be said.
 @app.callback()
 def simulate() -> None:
-    """Serve a simulated provider over HTTP, to develop and test against."""
+    """Serve a simulated provider over HTTP. To develop and test against."""
 
 
 @app.command()

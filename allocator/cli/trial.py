@@ -32,7 +32,7 @@ def trial(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Start one real session at the provider, check that its ports answer, and stop it again."""
+    """Start one real session and stop it again. Says what its ports answered; exit 1 where one refused."""
     from allocator.service.process import run_loop
 
     settings = load_or_exit(config, assignments, require=frozenset({"deployment", "provider"}))

@@ -2,7 +2,8 @@
 
 In: a connection. Out: `ServerFacts`, or `UnfitServer`. The rules are pure (`unfit`): Redis 7.0 or later, or Valkey 7.2
 or later, and a policy that never evicts, since a record that is evicted is a match that is lost. What else is unwise
-(no append-only file, a clock that is off) is in the facts for `doctor` to tell; it stops nobody.
+(no append-only file, replicas that no write waits for, a clock that is off) is in the facts for `doctor` to tell; it
+stops nobody.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ SAFE_POLICY = "noeviction"
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server says of itself. `version` is its own product's; `clock_offset_seconds` its clock less ours."""
+    """What a server says of itself. `version` is its own product's; `clock_offset_seconds` its clock less ours.
+
+    `replicas` are connected to it now; `good_replicas` of them count for `min-replicas-to-write`, None where that or
+    `min-replicas-max-lag` is 0.
+    """
 
     product: str
     version: str
@@ -32,6 +37,8 @@ class ServerFacts:
     maxmemory_bytes: int
     append_only: bool
     clock_offset_seconds: float
+    replicas: int = 0
+    good_replicas: int | None = None
 
     @property
     def is_valkey(self) -> bool:
@@ -65,6 +72,9 @@ async def describe_server(connection: RedisConnection, *, now: Callable[[], floa
         maxmemory_bytes=int(info.get("maxmemory", "0")),
         append_only=info.get("aof_enabled") == "1",
         clock_offset_seconds=int(seconds) + int(microseconds) / 1e6 - midpoint,
+        replicas=int(info.get("connected_slaves", "0")),
+        # It is told only where both settings are above 0; asking for it needs no leave to read the configuration.
+        good_replicas=int(info["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in info else None,
     )
 
 

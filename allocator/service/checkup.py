@@ -1,7 +1,7 @@
 """What `allocator doctor` looks at: one finding each, with what to do where it is bad.
 
-In: settings. Out: findings; nothing is changed anywhere. Redis: reachable, fit, durable, its clock. Gameye: the
-credential, and for each image of the catalog the regions that can host it.
+In: settings. Out: findings; nothing is changed anywhere. Redis: reachable, fit, durable, its replicas, its clock.
+Gameye: the credential, and for each image of the catalog the regions that can host it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from allocator.providers.gameye.credential import CredentialError
 from allocator.providers.provider import LookupFailed, Offered
 from allocator.redis_io.connect import connect
 from allocator.redis_io.errors import RedisFault, RedisUrlError
-from allocator.redis_io.server import describe_server, unfit
+from allocator.redis_io.server import ServerFacts, describe_server, unfit
 from allocator.service.settings import Settings
 from allocator.service.wiring import build_gameye
 
@@ -48,11 +48,31 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding("redis fit", good=reason is None, says=reason or f"maxmemory-policy {facts.policy or 'not told'}")
     durable = "appendonly is on" if facts.append_only else "a restart loses matches; set appendonly yes"
     yield Finding("redis durable", good=facts.append_only, says=durable)
+    if (replicated := _replicated(facts)) is not None:
+        yield replicated
     offset = facts.clock_offset_seconds
     clock = f"{offset:+.1f} s from this machine's"
     if abs(offset) > CLOCK_SECONDS_MAX:
         clock += "; set both by NTP"
     yield Finding("clock", good=abs(offset) <= CLOCK_SECONDS_MAX, says=clock)
+
+
+def _replicated(facts: ServerFacts) -> Finding | None:
+    """Whether a replica that is promoted has what was acknowledged; None where there is none to promote."""
+    what = "redis replicas"
+    match facts.good_replicas:
+        case None if facts.replicas:
+            says = (
+                "a promoted replica may lack acknowledged matches; set min-replicas-to-write 1, min-replicas-max-lag 2"
+            )
+            return Finding(what, good=False, says=f"{facts.replicas} connected; {says}")
+        case None:
+            return None
+        case 0:
+            says = "min-replicas-to-write is set and no replica keeps up, so that writes are refused; bring one back"
+            return Finding(what, good=False, says=says)
+        case good:
+            return Finding(what, good=True, says=f"{good} of {facts.replicas} keep up; min-replicas-to-write is set")
 
 
 async def _gameye(settings: Settings) -> AsyncIterator[Finding]:

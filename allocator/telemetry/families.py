@@ -64,7 +64,7 @@ class Families:
             "gate_wait_seconds", "Wait for the permit of each call.", "region", bounds=STAGE_SECONDS
         )
         self.gate_rate = self._followed(
-            "gate_rate", "Session starts a second that the settings allow the fleet.", "provider", "location"
+            "gate_rate", "Session starts a second that the fleet gives now.", "provider", "location"
         )
         self.gate_closed = self._followed(
             "gate_closed", "1 where a limit was found shut; location * is the account.", "provider", "location"

@@ -154,6 +154,20 @@ def test_what_is_parked_says_for_what_and_why(explain: Explain, keep: Keep) -> N
     assert so_far.strip() == "so far no_capacity: too fast"
 
 
+@pytest.mark.parametrize(
+    ("lots", "sentence"),
+    [
+        ("gameye/europe~guests\ngameye/asia", "parked for gameye/europe as a guest, gameye/asia"),
+        ("", "looser latency cap"),
+    ],
+)
+def test_a_guest_is_told_from_others_and_who_waits_for_a_cap_says_so(
+    explain: Explain, keep: Keep, lots: str, sentence: str
+) -> None:
+    keep({"state": State.PARKED}, lease_ms=now_ms() + 60_000, parked=lots, body=BODY)
+    assert sentence in explain("m-1").stdout
+
+
 def test_what_a_worker_holds_says_until_when_and_a_lapsed_lease_that_nobody_does(explain: Explain, keep: Keep) -> None:
     keep({"state": State.ALLOCATING}, lease_ms=now_ms() + 60_000, body=BODY)
     assert "now          a worker has it, by a lease until +" in explain("m-1").stdout

@@ -55,6 +55,15 @@ async def test_the_policy_is_found_where_config_is_forbidden(private_server: Tes
             await check_server(connection)
 
 
+async def test_replicas_that_keep_up_are_counted_where_writes_wait_for_them(private_server: TestServer) -> None:
+    async with await connect(private_server.url, name="test") as connection:
+        alone = await describe_server(connection)
+        private_server.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        waiting = await describe_server(connection)
+    assert (alone.replicas, alone.good_replicas) == (0, None)
+    assert (waiting.replicas, waiting.good_replicas) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("product", "version", "is_fit"),
     [
