@@ -27,7 +27,7 @@ from allocator.engine.course import SHORTEST_CALL_SECONDS, Course
 from allocator.engine.ending import Bad, End, Placed, adopt, ending
 from allocator.engine.observer import FellBack, Finished, LeaseLost, NotReady, Parked
 from allocator.engine.parts import Parts
-from allocator.engine.readiness import why_not_ready
+from allocator.engine.readiness import external_port, why_not_ready
 from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
 from allocator.engine.routes import Route
 from allocator.engine.stay import stay_of, tell_plan
@@ -290,6 +290,8 @@ class Allocation:
         course.tell(parts, "not_ready", session=end.session.id, reason=reason)
         course.suspects.add(destination.provider)
         course.message = f"{destination}: {reason}"
+        if external_port(end.session, check) is None:
+            course.passed_over[destination] = reason  # nor will another session there publish it
         course.call_it(len(course.attempts) - 1, Outcome.UNAVAILABLE)
         course.set_back(destination)
         course.failures[destination] = course.failures.get(destination, 0) + 1

@@ -36,6 +36,8 @@ THROTTLED_STATUS = 429
 SLOWEST_RATE = 1.0
 """A destination that pushes back at this rate as well is full, whatever its list says: that is no promise."""
 _VERDICTS: dict[Verdict | None, Outcome] = {Verdict.THROTTLED: Outcome.THROTTLED, Verdict.FULL: Outcome.NO_CAPACITY}
+JUDGED_SECONDS = 0.5
+"""How long a request that has nowhere else to go waits to hear what its push-back meant."""
 SHUT_GUESS_SECONDS = 2.0
 """How long a lane counts as shut until the gate has said how long."""
 
@@ -60,8 +62,6 @@ class Call:
         except BaseException:
             self._permit.lane.finish(served=False)
             raise
-        if not course.attempts:
-            self._parts.budget.first(provider)
         course.suspects.add(provider)
         outcome = await self._start()
         if not isinstance(outcome, Created | Conflict | Unknown):
@@ -73,7 +73,7 @@ class Call:
                 self._record(Outcome.CREATED, status)
                 return Placed(self._candidate, session)
             case NoRoom():
-                self._pushed_back(outcome)
+                await self._pushed_back(outcome)
             case Rejected(status, message):
                 await self._got_through()
                 self._record(Outcome.REJECTED, status, message)
@@ -113,6 +113,8 @@ class Call:
 
     async def _start(self) -> StartOutcome:
         course, parts, destination = self._course, self._parts, self._candidate.destination
+        if not course.attempts:
+            parts.budget.first(destination.provider)
         timeout = min(parts.policy.call_timeout_seconds[destination.provider], course.remaining_seconds(parts))
         since = asyncio.get_running_loop().time()
         outcome: StartOutcome = Unknown(None, "the call did not come back")
@@ -146,15 +148,19 @@ class Call:
         self._record(Outcome.ADOPTED, status, message)
         return adopt(*found, self._course, [self._candidate, *self._plan.candidates])
 
-    def _pushed_back(self, outcome: NoRoom) -> None:
-        """Nobody waits for this lane meanwhile, and this request not for the answer: it goes on to the next one."""
+    async def _pushed_back(self, outcome: NoRoom) -> None:
+        """Nobody waits for this lane meanwhile, and this request for the answer only where it has no other to go to."""
         course, lane, parts = self._course, self._permit.lane, self._parts
         course.set_back(self._candidate.destination)
         provisional = Outcome.THROTTLED if outcome.status == THROTTLED_STATUS else Outcome.NO_CAPACITY
         attempt = self._add(provisional, outcome.status, outcome.message)
         if lane.cause is None:
             lane.close(Cause.FULL, outcome.retry_after_seconds or SHUT_GUESS_SECONDS, told=False)
-        parts.judgement.begin(self._judged(outcome, provisional, attempt, lane.closings))
+        following = parts.judgement.begin(self._judged(outcome, provisional, attempt, lane.closings))
+        lanes = [parts.lanes.of(each.destination, guest=each.guest) for each in self._plan.candidates]
+        if all(each.cause is not None for each in lanes):
+            # else it would be parked, and its answer never say what the push-back meant
+            await asyncio.wait([following], timeout=min(JUDGED_SECONDS, max(0.0, course.remaining_seconds(parts))))
 
     async def _judged(self, outcome: NoRoom, provisional: Outcome, attempt: int, closings: int) -> None:
         """Shut the destination or slow it down, by what the push-back meant."""

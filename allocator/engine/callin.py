@@ -1,6 +1,6 @@
 """Calls parked requests in as lanes get room for them: the best of each lot, as many as it serves in a moment.
 
-In: the lanes and their lots. Out: requests that are ours now, each with the lot it was called from; without one where it
+In: the lanes and their lots. Out: requests that are ours now, each with the lot it was called from; with none where it
 was woken, since a looser cap or its deadline has come. Promises: nobody is called that would only be sent out again;
 what a lane is told of its lot is never older than a moment, so that those who come anew queue behind those who wait.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from allocator.broker.broker import Hold
 from allocator.broker.parking import Want
 from allocator.contract.request import AllocationRequest, InvalidRequest, decode_request
+from allocator.engine.course import was_parked
 from allocator.engine.observer import Crashed, TakenOver
 from allocator.engine.parts import Parts
 
@@ -26,7 +27,7 @@ Begin = Callable[[Hold, AllocationRequest, float, str | None], None]
 
 
 class CallIn:
-    """One worker's part in it. `room` says how many more requests it may hold; `begin` takes one with its lot, if any."""
+    """One worker's part in it. `room` says how many more requests it may hold; `begin` takes one, and its lot if any."""
 
     def __init__(self, parts: Parts, *, room: Callable[[], int], begin: Begin) -> None:
         self._parts = parts
@@ -77,7 +78,8 @@ class CallIn:
             return 0
         holds = await self._parts.broker.reclaim(room)
         for hold in holds:
-            self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
+            if not was_parked(hold):
+                self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
             self._begin_one(hold, since, None)
         return len(holds)
 

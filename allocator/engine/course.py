@@ -76,8 +76,12 @@ class Course:
             suspects=set(parts.providers) if hold.uncertain else set(),
             trail=trail,
         )
-        if trail and trail[-1]["step"] == "parked":
-            course.gate_seconds = max(0, parts.broker.now_ms() - trail[-1].get("at", 0)) / 1000
+        for each in course.attempts:
+            if each.outcome is Outcome.REJECTED:
+                destination = Destination(each.provider, each.location)
+                course.passed_over[destination] = f"it answered {each.status} before"
+        if was_parked(hold):
+            course.gate_seconds = max(0, parts.broker.now_ms() - trail[-1]["at"]) / 1000
             course.tell(parts, "called" if called_to else "woken", **({"from": called_to} if called_to else {}))
         elif hold.takes > 1:
             course.tell(parts, "taken_over", uncertain=hold.uncertain, takes=hold.takes)
@@ -88,10 +92,12 @@ class Course:
         return max(0.0, (parts.broker.now_ms() - self.hold.enqueued_at_ms) / 1000)
 
     def tell(self, parts: Parts, step: str, **what: Any) -> None:
-        """Add a step to the trail, unless it says what the last of its kind has said."""
-        last: dict[str, Any] = next((each for each in reversed(self.trail) if each["step"] == step), {})
-        if {**what, "at": 0, "step": step} != {**last, "at": 0}:
-            self.trail = [*self.trail, {"at": parts.broker.now_ms(), "step": step, **what}][-TRAIL_MAX:]
+        """Add a step to the trail."""
+        self.trail = [*self.trail, {"at": parts.broker.now_ms(), "step": step, **what}][-TRAIL_MAX:]
+
+    def told(self, step: str) -> dict[str, Any]:
+        """What the last step of a kind says; empty where there is none."""
+        return next((each for each in reversed(self.trail) if each["step"] == step), {})
 
     @property
     def trail_text(self) -> str:
@@ -161,7 +167,14 @@ def read_trail(text: str) -> list[dict[str, Any]]:
         found = json.loads(text) if text else []
     except ValueError:
         return []
-    return [each for each in found if isinstance(each, dict) and "step" in each] if isinstance(found, list) else []
+    steps = found if isinstance(found, list) else []
+    return [each for each in steps if isinstance(each, dict) and isinstance(each.get("at"), int) and "step" in each]
+
+
+def was_parked(hold: Hold) -> bool:
+    """Whether it comes from outside, where it waited, and from no other worker."""
+    trail = read_trail(hold.trail)
+    return not hold.uncertain and bool(trail) and trail[-1]["step"] == "parked"
 
 
 def _marks(request_id: str, policy: Policy) -> dict[str, str]:

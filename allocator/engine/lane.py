@@ -115,9 +115,8 @@ class Lane:
     def relimit(self, limits: tuple[Limit, ...]) -> None:
         """Take other limits from now on."""
         self.limits = limits
-        rate, burst = limits[0].rate, limits[0].burst
-        self._cap = ProcessCap(rate, burst) if rate else None
-        self.rate = rate if self.rate is None or rate is None else min(rate, self.rate)
+        self.rate, burst = limits[0].rate, limits[0].burst
+        self._cap = ProcessCap(self.rate, burst) if self.rate else None
 
     @property
     def own(self) -> Limit:
@@ -137,17 +136,19 @@ class Lane:
     def admits(self, priority: Priority, *, called: bool = False) -> bool:
         """Whether one more may wait here: it is served in a moment, or is among the first once the lane opens.
 
-        `called`: it comes from the lot, and nobody there is before it.
+        `called`: it comes from the lot, and its place here was kept for it.
         """
-        if self.cause is not None:
-            return self._waiting < SHUT_ROOM and (called or not self._stands_behind(priority))
-        return self.serves_soon(priority, called=called)
+        if called:
+            return True
+        if self.cause is None:
+            return self.serves_soon(priority)
+        return self._waiting < SHUT_ROOM and not self._stands_behind(priority)
 
     def serves_soon(self, priority: Priority, *, called: bool = False) -> bool:
         """Whether one more of this priority would be served in a moment."""
-        if self.cause is not None or (not called and self._stands_behind(priority)):
-            return False
-        return self._ahead_of(priority) < self._room
+        if called or self.cause is not None:
+            return self.cause is None
+        return self._ahead_of(priority) < self._room and not self._stands_behind(priority)
 
     def wait_seconds(self, priority: Priority) -> float:
         """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""
@@ -165,9 +166,10 @@ class Lane:
             return max(0, SHUT_ROOM - self._waiting)
         if self._waiting * 2 <= self._room:
             return max(0, round(self._room) - self._waiting)
-        # a lane that is kept full by better ones would leave those out for good who have nobody in it
+        # a lane that is kept full by better ones would leave those out for good who have nobody in it; of so many that
+        # are called one is of the lowest priority
         left_out = any(count and not self._waiting_by[priority] for priority, count in self.parked.items())
-        return int(left_out and self._waiting < self._room + LOWER_SHARE)
+        return LOWER_SHARE if left_out and self._waiting <= self._room else 0
 
     def called_in_vain(self, *, barred: bool) -> None:
         """One who came from the lot goes back to it: call nobody for a while.

@@ -75,7 +75,7 @@ class Lanes:
         return iter([*self._lanes.values(), *self._guests.values()])
 
     def lots_without_lane(self) -> dict[str, tuple[Destination, bool]]:
-        """Where others may have parked requests that nobody here has had one for, each with what `of` is to be asked."""
+        """Where others may have parked requests while nobody here has had one, each with what to ask `of` for."""
         lots: dict[str, tuple[Destination, bool]] = {}
         for destination in self._destinations():
             if destination not in self._lanes:

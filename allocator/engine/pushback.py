@@ -2,8 +2,7 @@
 
 In: a lane that a call was pushed back from. Out: `Verdict.THROTTLED` or `FULL`, or None where nobody can tell. The
 first of the fleet to ask is sent to the provider, whose list of locations with room tells the two apart; all others
-wait for its word, which holds for a few seconds. A request does not wait for it: it has gone on to its next
-destination.
+wait for its word, which holds for a few seconds. A request that can go on to another destination does not wait for it.
 """
 
 from __future__ import annotations
@@ -35,11 +34,12 @@ class Judgement:
         self._asking: dict[Destination, asyncio.Task[Verdict | None]] = {}
         self._following: set[asyncio.Task[None]] = set()
 
-    def begin(self, following: Coroutine[None, None, None]) -> None:
+    def begin(self, following: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Let what follows from a push-back go on beside the request."""
         task = asyncio.get_running_loop().create_task(following)
         self._following.add(task)
         task.add_done_callback(self._done)
+        return task
 
     async def close(self) -> None:
         """Let go of what is not known yet: it is the next worker's to find out."""

@@ -43,14 +43,16 @@ async def resolve(
     `absence_counts`, that the provider knows no such id proves nothing (a warm pool gives its own): then only a
     session that is found, or the deadline, ends it.
     """
+    loop = asyncio.get_running_loop()
     for turn in count():
-        unclear = False
+        since, unclear = loop.time(), False
         for provider in sorted(course.suspects):
             answer = await _find(provider, course, parts, patient=patient)
             if isinstance(answer, Found) and answer.session.state is SessionState.ALIVE:
                 return provider, answer.session
             unclear |= not _lives_no_more(answer, absence_counts=absence_counts)
-        if not unclear:
+        slept = loop.time() - since > parts.policy.lease_seconds  # then another may have had the request, and served it
+        if not unclear and not slept:
             await next_generation(course, parts, reason)
             return None
         pause = min(PAUSE_FIRST_SECONDS * 2**turn, PAUSE_LAST_SECONDS) * (0.5 + parts.chance.random())

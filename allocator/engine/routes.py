@@ -52,7 +52,7 @@ class Routes:
             regions=request.regions or parts.policy.default_regions,
             players=request.players,
             latency_caps=request.latency_caps,
-            age_seconds=course.age_seconds(parts) if request.latency_caps else 0.0,
+            age_seconds=course.age_seconds(parts),
         )
         if course.passed_over or course.setbacks or wish.players or wish.latency_caps:
             return wish, self._made(wish, course, parts)

@@ -62,4 +62,6 @@ def tell_plan(course: Course, parts: Parts, wish: Wish, route: Plan) -> None:
         }
         for each in route.left_out
     ]
-    course.tell(parts, "planned", order=order, left_out=left_out)
+    last = course.told("planned")
+    if (last.get("order"), last.get("left_out")) != (order, left_out):
+        course.tell(parts, "planned", order=order, left_out=left_out)

@@ -148,7 +148,7 @@ class Ticket:
             self._stand_at_every_door()
 
     def _stand_at_every_door(self) -> None:
-        """Wait in the lanes that had no room as well: it would else miss its turn there for as long as these are shut."""
+        """Wait in the lanes that had no room as well: else it misses its turn there for as long as these are shut."""
         for lane in self._lanes:
             if lane not in self._joined:
                 lane.join(self)

@@ -16,6 +16,7 @@ from allocator.contract.request import AllocationRequest, InvalidRequest, Priori
 from allocator.engine.allocation import Allocation
 from allocator.engine.callin import CallIn
 from allocator.engine.canceller import carry_out
+from allocator.engine.course import was_parked
 from allocator.engine.observer import Crashed, LeaseLost, RateSeen, Surveyed, TakenOver
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
@@ -180,13 +181,15 @@ class Worker:
         if not parts.paused and (room := self._room_left()) > 0:
             await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
         while (room := self._room_left()) > 0:
+            await parts.broker.look_back()  # whose lease a loss has brought back may be in play
             holds = await parts.broker.reclaim(room)
             for hold in holds:
                 decoded = decode_request(hold.raw)
                 if isinstance(decoded, InvalidRequest):
                     self._parts.observe(Crashed(f"request {hold.request_id}", ValueError(decoded.message)))
                 else:
-                    self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
+                    if not was_parked(hold):
+                        self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
                     self._begin(hold, decoded.request, since)
             if len(holds) < room:
                 return

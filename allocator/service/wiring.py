@@ -99,6 +99,7 @@ async def assemble(
     Raises CredentialError, PolicyError, UnservedProvider, RedisUrlError, EmbeddedUnavailable: settings that can't be.
     """
     _all_served(settings)
+    order = _order(settings)
     registry = CollectorRegistry()
     metrics = Metrics(registry, version=__version__)
     log = Log()
@@ -119,7 +120,7 @@ async def assemble(
 
     def admit(merged: Merged) -> None:
         try:
-            load_policy(merged.settings.placement.policy, merged.settings.placement.latency_by)
+            _order(merged.settings)
         except PolicyError as error:
             raise SettingsError((str(error),)) from error
         if credential is not None:
@@ -141,6 +142,7 @@ async def assemble(
         observe=observe,
         chance=chance,
         kept_share_of=live.kept_share_of,
+        destinations=lambda: live.rates,
     )
     parts = Parts(
         broker=broker,
@@ -150,7 +152,7 @@ async def assemble(
         lanes=lanes,
         providers=providers,
         atlas=live.region,
-        policy=_policy(settings, load_policy(settings.placement.policy, settings.placement.latency_by)),
+        policy=_policy(settings, order),
         observe=observe,
         insist=Insistence(observe, chance),
         chance=chance,
@@ -249,6 +251,10 @@ def build_broker(
     return broker, aftermath, StreamsCensus(broker.steps, keys, worker=worker), parking
 
 
+def _order(settings: Settings) -> PlacementPolicy:
+    return load_policy(settings.placement.policy, settings.placement.latency_by)
+
+
 def _policy(settings: Settings, order: PlacementPolicy) -> Policy:
     call_timeouts = {"gameye": settings.gameye.timeout_seconds} if settings.gameye else {}
     return Policy(
@@ -276,7 +282,7 @@ def _policy(settings: Settings, order: PlacementPolicy) -> Policy:
 def _follow(live: Live, parts: Parts, metrics: Metrics) -> None:
     """Let what runs follow the settings and levers in force."""
     settings = live.settings
-    parts.policy = _policy(settings, load_policy(settings.placement.policy, settings.placement.latency_by))
+    parts.policy = _policy(settings, _order(settings))
     parts.paused = live.paused
     parts.lanes.refresh()
     metrics.expect(live.rates, list(settings.resolved))

@@ -87,7 +87,7 @@ def _wrapped(original: Callable[..., Any], when: str, turn: int) -> Callable[...
 if __name__ == "__main__":
     spec = sys.argv.pop(1).split(":")
     arm(spec[0], spec[1], int(spec[2]))
-    worker.RECONCILE_SECONDS = RECONCILE_SECONDS
+    worker.__dict__["RECONCILE_SECONDS"] = RECONCILE_SECONDS
     from allocator.cli.main import run
 
     run()

@@ -120,11 +120,6 @@ async def test_a_replica_promoted_without_the_tail_stops_no_match_in_play_and_gi
     await all_play_on(estate, size)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="after a loss a request begins at generation 1 again: where no session of that one ever was, a server of "
-    "generation 2 in play is not found, and a second one is started",
-)
 async def test_a_match_whose_first_call_never_arrived_is_given_its_server_again(
     make_server: MakeServer, tmp_path: Path
 ) -> None:
