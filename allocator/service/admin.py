@@ -8,7 +8,6 @@ loopback's alone.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 from collections.abc import Callable
@@ -18,13 +17,10 @@ from typing import Self
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from allocator.telemetry.exposition import content_type, slices
+from allocator.telemetry.exposition import content_type, in_turns
 
 _SHUTDOWN_SECONDS = 0.5
 """How long answers under way are waited for at the end; a reader that hangs must not hold up a drain."""
-
-_STRETCH_SECONDS = 0.001
-"""So long a scrape may hold the event loop before everyone else has a turn."""
 
 _PAGE = """\
 allocator, admin address
@@ -61,6 +57,11 @@ class AdminServer:
         if self._port is None:
             raise RuntimeError("the admin address is not served yet; enter it with `async with` first")
         return self._port
+
+    @property
+    def url(self) -> str:
+        """Where it serves, for who asks from this machine."""
+        return f"http://{self._host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         """Serve. Raises AdminAddressError."""
@@ -109,16 +110,9 @@ class AdminServer:
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        clock, pieces = asyncio.get_running_loop().time, []
-        since = clock()
-        for piece in slices(self._registry, content):
-            pieces.append(piece)
-            if clock() - since > _STRETCH_SECONDS:
-                await response.write("".join(pieces).encode())
-                pieces.clear()
-                await asyncio.sleep(0)
-                since = clock()
-        await response.write_eof("".join(pieces).encode())
+        async for text in in_turns(self._registry, content):
+            await response.write(text.encode())
+        await response.write_eof()
         return response
 
 

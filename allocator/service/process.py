@@ -2,7 +2,8 @@
 
 In: settings. Out: an exit code of the contract's section 5. The first SIGTERM or SIGINT drains: readiness falls, the
 take-up stops, what is being called finishes, what waits is handed back. A second one ends the process at once, which
-costs nothing but the lease: what it held is taken over. SIGHUP reads the settings again.
+costs nothing but the lease: what it held is taken over. SIGHUP reads the settings again. Under a supervisor it has no
+admin address of its own and tells its supervisor instead.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
 from allocator.service.admin import AdminAddressError, AdminServer
 from allocator.service.live import Source
 from allocator.service.settings import Settings
-from allocator.service.wiring import UnservedProvider, assemble
+from allocator.service.supervisor_telling import Seat, Telling
+from allocator.service.wiring import Service, UnservedProvider, assemble
 
 EXIT_DONE, EXIT_SETTINGS, EXIT_SERVER = 0, 2, 3
 EXIT_AT_ONCE = 143
@@ -57,56 +59,78 @@ async def serve(
     learn: Callable[[str], None],
     say: Callable[[str], None] | None = None,
     source: Source | None = None,
+    seat: Seat | None = None,
 ) -> int:
     """Run one worker until it is told to end.
 
     `learn` hears of all that must not be printed, `say` hears the admin address once it is open; `source` gives the
-    settings again on SIGHUP and when their file changes.
+    settings again on SIGHUP and when their file changes. With a `seat` there is a supervisor, and the address is its.
     """
+    if seat is not None:
+        structlog.contextvars.bind_contextvars(process=seat.number)
     try:
         service = await assemble(settings, learn=learn, source=source)
     except (CredentialError, PolicyError, RedisUrlError, UnservedProvider) as error:
-        return _fail(EXIT_SETTINGS, error)
+        return fail(EXIT_SETTINGS, error)
     except RedisFault as error:
-        return _fail(EXIT_SERVER, error)
-    admin = AdminServer(
-        settings.admin.host,
-        settings.admin.port,
-        registry=service.registry,
-        ready=lambda: None if service.worker.ready else "not taking requests up: starting, draining or without Redis",
-        alive=lambda: None if service.worker.moving else "the take-up loop stands still",
-    )
+        return fail(EXIT_SERVER, error)
+    door = _door(service, seat)
     lag = asyncio.get_running_loop().create_task(service.metrics.watch_loop_lag())
     try:
-        async with admin:
+        async with door:
             on_signals(service.worker.drain, service.live.reload)
             with contextlib.suppress(BrokerUnavailable, RedisFault):
                 # So that a paused fleet stays paused; what is wrong with the server is said by the worker.
                 await service.live.look()
-            if say is not None:
-                say(f"http://{settings.admin.host}:{admin.port}")
-            log.info("worker started", admin_port=admin.port, redis=service.connection.url)
+            told = {}
+            if isinstance(door, AdminServer):
+                told = {"admin_port": door.port}
+                if say is not None:
+                    say(door.url)
+            log.info("worker started", **told, redis=service.connection.url)
             await service.worker.run()
             log.info("worker ended", held=service.worker.held)
             with contextlib.suppress(BrokerUnavailable):
                 await service.parts.broker.close()
     except (NamespaceTaken, AdminAddressError) as error:
-        return _fail(EXIT_SETTINGS, error)
+        return fail(EXIT_SETTINGS, error)
     except UnfitServer as error:
-        return _fail(EXIT_SERVER, error)
+        return fail(EXIT_SERVER, error)
     finally:
         lag.cancel()
         await service.close()
     return EXIT_DONE
 
 
-def on_signals(drain: Callable[[], None], reload: Callable[[], None]) -> None:
-    """Let the first SIGTERM or SIGINT drain and the next one end the process at once; SIGHUP reads the settings."""
+def _door(service: Service, seat: Seat | None) -> AdminServer | Telling:
+    """Where this process says how it fares."""
+    admin, worker = service.settings.admin, service.worker
+
+    def ready() -> str | None:
+        return None if worker.ready else "not taking requests up: starting, draining or without Redis"
+
+    def alive() -> str | None:
+        return None if worker.moving else "the take-up loop stands still"
+
+    if seat is None:
+        return AdminServer(admin.host, admin.port, registry=service.registry, ready=ready, alive=alive)
+    return Telling(seat, registry=service.registry, ready=ready, alive=alive, abandoned=worker.drain)
+
+
+def on_signals(
+    drain: Callable[[], None], reload: Callable[[], None], *, at_once: Callable[[], None] | None = None
+) -> None:
+    """Let the first SIGTERM or SIGINT drain and the next one end the process at once; SIGHUP reads the settings.
+
+    `at_once` is called last before that.
+    """
     asked = False
 
     def told() -> None:
         nonlocal asked
         if asked:
+            if at_once is not None:
+                at_once()
             os._exit(EXIT_AT_ONCE)
         asked = True
         drain()
@@ -121,6 +145,7 @@ def on_signals(drain: Callable[[], None], reload: Callable[[], None]) -> None:
         loop.add_signal_handler(signal.SIGHUP, reload)
 
 
-def _fail(code: int, error: Exception) -> int:
+def fail(code: int, error: Exception) -> int:
+    """Say why on stderr; the code."""
     sys.stderr.write(f"allocator: {error}\n")
     return code

@@ -1,0 +1,80 @@
+"""What a worker under a supervisor tells it, as bytes on a socket: how it fares, then its metrics.
+
+In: two answers and a registry on one side, bytes on the other. Out: a `Report`. The bytes are a line of JSON and the
+OpenMetrics text, whose last line ends the report. Promises: a sample is known by all that stands before its number, so
+no label is ever taken apart. How reports are added up is `supervisor_sums`'.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from allocator.telemetry.exposition import OPENMETRICS, in_turns, slices
+
+END = b"# EOF\n"
+"""The last line of the text, which therefore ends a report."""
+
+REPORT_BYTES_MAX = 64 * 1024 * 1024
+"""Ten times what a thousand regions come to."""
+
+_HELP, _TYPE = "# HELP ", "# TYPE "
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A family of metrics: its values by what stands before them in the text, name and labels."""
+
+    name: str
+    kind: str
+    documentation: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a worker fares. `unready` and `unwell` are None where all is well, else why not."""
+
+    unready: str | None
+    unwell: str | None
+    families: Mapping[str, Told]
+
+
+async def write_report(unready: str | None, unwell: str | None, registry: CollectorRegistry) -> bytes:
+    """Write it down, with a turn of the loop for everyone else every millisecond or so."""
+    head = json.dumps({"unready": unready, "unwell": unwell})
+    return f"{head}\n{''.join([text async for text in in_turns(registry, OPENMETRICS)])}".encode()
+
+
+def read_report(written: bytes) -> Report:
+    """Read what `write_report` wrote."""
+    head, _, text = written.decode().partition("\n")
+    said = json.loads(head)
+    return Report(said["unready"], said["unwell"], _families(text))
+
+
+def families_of(registry: CollectorRegistry) -> Mapping[str, Told]:
+    """The families of a registry of this process."""
+    return _families("".join(slices(registry, OPENMETRICS)))
+
+
+def _families(text: str) -> dict[str, Told]:
+    return {family.name: family for family in _read(text)}
+
+
+def _read(text: str) -> Iterator[Told]:
+    documentation, values = "", dict[str, float]()
+    # Not `splitlines`: it ends a line at characters that a label may hold.
+    for line in text.split("\n"):
+        if line.startswith(_HELP):
+            documentation = line.removeprefix(_HELP).partition(" ")[2]
+        elif line.startswith(_TYPE):
+            name, _, kind = line.removeprefix(_TYPE).partition(" ")
+            values = {}
+            yield Told(name, kind, documentation, values)
+        elif line and not line.startswith("#"):
+            head, _, number = line.rpartition(" ")
+            values[head] = float(number)

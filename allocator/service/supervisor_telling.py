@@ -1,0 +1,104 @@
+"""How a worker process tells its supervisor of itself: the other end of what `supervisor_child` listens at.
+
+In: a socket that the supervisor opened before it started this process. Out: a report every second, and a last one at
+the end. Promises: nothing listens and no path is left behind; when the supervisor is gone, however it went, its end of
+the socket closes and this process is told to leave: nobody serves on without an admin address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from allocator.service.admin import Ask
+from allocator.service.supervisor_report import write_report
+
+TELL_SECONDS = 1.0
+"""What a process has counted since its last report is lost to the sums when it is killed."""
+
+TELL_AT_FIRST_SECONDS = 0.1
+"""Until it is ready, which is what the other processes wait for."""
+
+_LAST_WORDS_SECONDS = 0.5
+
+_log = structlog.get_logger("allocator")
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The place of a process under its supervisor: its number, and the descriptor of the socket between them."""
+
+    number: int
+    descriptor: int
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read what the supervisor wrote on the command line. Raises ValueError."""
+        number, _, descriptor = text.partition(":")
+        return cls(int(number), int(descriptor))
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.descriptor}"
+
+
+class Telling:
+    """Tells while it is entered."""
+
+    def __init__(
+        self, seat: Seat, *, registry: CollectorRegistry, ready: Ask, alive: Ask, abandoned: Callable[[], None]
+    ) -> None:
+        """`abandoned` is called once when the supervisor is gone."""
+        self._seat = seat
+        self._registry = registry
+        self._ready = ready
+        self._alive = alive
+        self._abandoned = abandoned
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def __aenter__(self) -> Self:
+        """Take the seat; the first report follows at the next turn of the loop."""
+        reader, self._writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=self._seat.descriptor))
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._tell(self._writer)), loop.create_task(self._notice(reader))]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        if self._writer is None:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                # Whole reports alone are ever written, so this one follows a whole one.
+                self._writer.write(await self._report())
+                self._writer.close()
+                await self._writer.wait_closed()
+
+    async def _tell(self, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # `_notice` sees to it
+            while True:
+                writer.write(await self._report())
+                await writer.drain()
+                await asyncio.sleep(TELL_AT_FIRST_SECONDS if self._ready() else TELL_SECONDS)
+
+    async def _notice(self, reader: asyncio.StreamReader) -> None:
+        """Wait for the end of the supervisor, which never says anything."""
+        with contextlib.suppress(OSError):
+            await reader.read()
+        _log.warning("the supervisor is gone; draining")
+        self._abandoned()
+
+    async def _report(self) -> bytes:
+        return await write_report(self._ready(), self._alive(), self._registry)
