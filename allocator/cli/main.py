@@ -8,6 +8,7 @@ import typer
 
 from allocator import __version__
 from allocator.cli import (
+    bench,
     cancel,
     config,
     dead_letters,
@@ -61,6 +62,7 @@ app.command("resume")(pause.resume)
 app.command("orphans")(orphans.orphans)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(simulate.app, name="simulate")
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)
 

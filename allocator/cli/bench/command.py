@@ -1,0 +1,85 @@
+"""`allocator bench`: the options, and the way from them to an exit code.
+
+Exit 0: every match of every round was given a server. 1: one was not. 2: options that do not go together. 3: a server
+or a process did not start.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from allocator.cli.bench.plan import Arrivals, Backlog, Load, OpenLoop, Setup, Side
+
+EXIT_USAGE = 2
+BACKLOG = 5000
+SECONDS = 10.0
+COMPARED_ROUNDS = 5
+MATCHES_MAX = 1_000_000
+
+
+def bench(
+    *,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=100_000, help="Open loop: matches a second, at moments set beforehand."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long they come, with --rate.")] = SECONDS,
+    arrivals: Annotated[Arrivals, typer.Option(help="How they are spread, with --rate.")] = Arrivals.POISSON,
+    backlog: Annotated[
+        int | None,
+        typer.Option(min=10, max=MATCHES_MAX, help=f"All at once instead, to be drained. {BACKLOG} without --rate."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    in_flight: Annotated[int, typer.Option(min=1, max=10_000, help="Provider calls at once, in each process.")] = 256,
+    provider_latency_ms: Annotated[float, typer.Option(min=0, max=60_000, help="What each provider call takes.")] = 0,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", help="A server instead of an embedded one; it is left as it was.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Rounds; 1, or 5 with --compare.", show_default=False)
+    ] = None,
+    patience_seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="How long a round may go on after its last match was sent.")
+    ] = 120,
+    seed: Annotated[int, typer.Option(help="Of the arrivals.")] = 1,
+    simulator: Annotated[bool, typer.Option("--simulator", help="The simulated Gameye instead of a stub.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="In turn with a bare loop: the same libraries, no guarantee.")
+    ] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="The cost as backlog, regions and kept answers grow, instead.")
+    ] = False,
+    pin: Annotated[bool, typer.Option(help="Give each worker a core of its own, where there are enough.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Measure what an allocation costs and how long it takes on this machine, and leave nothing behind."""
+    if rate is not None and backlog is not None:
+        _refuse("--rate and --backlog are both given; keep one of the two")
+    if growth and (rate is not None or backlog is not None or compare or rounds is not None):
+        _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare and --rounds")
+    setup = Setup(
+        processes=processes,
+        in_flight=in_flight,
+        provider_latency_ms=provider_latency_ms,
+        simulator=simulator,
+        redis_url=redis,
+        pin=pin,
+        patience_seconds=patience_seconds,
+    )
+    load: Load = Backlog(backlog or BACKLOG) if rate is None else OpenLoop(rate, seconds, arrivals, seed)
+    if load.matches > MATCHES_MAX:
+        _refuse(f"--rate times --seconds is {load.matches:,} matches; at most {MATCHES_MAX:,}")
+    sides = tuple(Side) if compare else (Side.ALLOCATOR,)
+    from allocator.cli.bench.run import grow, guarded, measure
+    from allocator.service.process import run_loop
+
+    counted = rounds or (COMPARED_ROUNDS if compare else 1)
+    main = grow(setup, as_json=as_json) if growth else measure(setup, load, sides, counted, as_json=as_json)
+    raise typer.Exit(run_loop(guarded(main)))
+
+
+def _refuse(message: str) -> None:
+    typer.echo(message, err=True)
+    raise typer.Exit(EXIT_USAGE)
