@@ -86,8 +86,8 @@ class MemoryBroker:
         store = self._ask()
         if self._beat > store.beat:
             store.loss_ms = store.now_ms()
-        elif not self._beat and store.known_history != store.history:
-            store.suspected_ms = store.now_ms()  # who is new cannot prove it
+        elif store.known_history != store.history:
+            store.suspected_ms = store.now_ms()  # what is shorter than a beat nobody can prove
         store.known_history = store.history
         store.beat = self._beat = max(store.beat, self._beat) + 1
         return store.doubted_ms

@@ -16,13 +16,14 @@ answer `resolve`'s, what an end looks like `ending`'s.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 from allocator.broker.broker import Already, BrokerFull, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.request import AllocationRequest
-from allocator.engine.attempt import Call
+from allocator.engine.attempt import Call, Doubted
 from allocator.engine.course import SHORTEST_CALL_SECONDS, Course
 from allocator.engine.ending import Bad, End, Placed, adopt, ending
 from allocator.engine.observer import FellBack, Finished, LeaseLost, NotReady, Parked
@@ -129,7 +130,7 @@ class Allocation:
                 if self.draining:
                     raise HandBack
                 self.waiting = True
-                await self._pause(route)
+                route = await self._pause(route)
                 permit = await self._permit(route)
                 self.waiting = False
                 if permit is NoPermit.TIME_IS_UP:
@@ -140,7 +141,11 @@ class Allocation:
                     continue
                 candidate = route.candidate(permit.lane)
                 self._tell_fallback(candidate)
-                end = await Call(course, candidate, permit, route.plan, parts).make()
+                try:
+                    end = await Call(course, candidate, permit, route.plan, parts).make()
+                except Doubted:
+                    self.hold = course.hold = replace(self.hold, doubtful=True)
+                    end = await self._found_already()
                 if end is not None and await self._is_ready(end):
                     return end
         except DeadlineCame:
@@ -201,10 +206,15 @@ class Allocation:
         tell_plan(self._course, self._parts, wish, route.plan)
         return route
 
-    async def _pause(self, route: Route) -> None:
-        """After every destination has failed this request once more, wait a little longer than the time before."""
+    async def _pause(self, route: Route) -> Route:
+        """After every destination has failed this request once more, wait a little longer than the time before.
+
+        Gives the route as it is then: a region may have been drained meanwhile.
+        """
         course = self._course
         rounds = min((course.failures.get(each.destination, 0) for each in route.plan.candidates), default=0)
+        if not rounds and not course.repeats:
+            return route
         if rounds:
             await self._rest(min(ROUND_PAUSE_FIRST_SECONDS * 2 ** (rounds - 1), ROUND_PAUSE_LAST_SECONDS))
         if course.repeats and route.lanes:
@@ -212,6 +222,7 @@ class Allocation:
             while course.remaining_seconds(self._parts) > 0 and not await self._parts.budget.allows(provider):
                 await self._rest(BUDGET_PAUSE_SECONDS)
             course.repeats = False
+        return self._route()
 
     async def _rest(self, seconds: float) -> None:
         seconds *= 0.5 + self._parts.chance.random()

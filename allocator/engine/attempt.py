@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from allocator.broker.broker import DOUBT_MS
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
@@ -31,6 +32,7 @@ from allocator.providers.provider import (
     Unreachable,
 )
 
+STALE_SECONDS = 0.3
 THROTTLED_STATUS = 429
 """What a push-back is taken to mean by its status, where nobody can tell more."""
 SLOWEST_RATE = 1.0
@@ -40,6 +42,10 @@ JUDGED_SECONDS = 0.5
 """How long a request that has nowhere else to go waits to hear what its push-back meant."""
 SHUT_GUESS_SECONDS = 2.0
 """How long a lane counts as shut until the gate has said how long."""
+
+
+class Doubted(Exception):  # noqa: N818 - a state of the world, not an error of ours
+    """Redis has lost something since the request came in: first to be found out is what serves it already."""
 
 
 class Call:
@@ -55,17 +61,24 @@ class Call:
         self._seconds = 0.0
 
     async def make(self) -> End | None:
-        """Make it, and say what follows. Raises LetGo or DeadlineCame."""
+        """Make it, and say what follows. Raises LetGo, DeadlineCame or Doubted."""
         course, provider = self._course, self._candidate.destination.provider
+        is_fresh = False
         try:
-            await self._assure_lease()
-        except BaseException:
-            self._permit.lane.finish(served=False)
-            raise
+            is_fresh = await self._assure_lease()
+        finally:
+            if not is_fresh:
+                self._permit.lane.finish(served=False)
+        if not is_fresh:
+            return None
         course.suspects.add(provider)
         outcome = await self._start()
         if not isinstance(outcome, Created | Conflict | Unknown):
             course.suspects.discard(provider)
+        return await self._follow(outcome)
+
+    async def _follow(self, outcome: StartOutcome) -> End | None:
+        course = self._course
         match outcome:
             case Created(session, status):
                 self._permit.lane.own_ids |= session.id != course.session_id(self._parts)
@@ -91,6 +104,7 @@ class Call:
                 await self._shut(Cause.UNAVAILABLE, None, message)
             case Conflict(status, message):
                 await self._got_through()
+                await self._look_back(status, message)
                 return await self._look_up(status, message or "the id is in use")
             case Unknown(status, message, closes, retry_after):
                 self._failed()
@@ -99,8 +113,11 @@ class Call:
                 return await self._look_up(status, message)
         return None
 
-    async def _assure_lease(self) -> None:
-        """Never call for a request that may be another's by now: a process that slept asks first."""
+    async def _assure_lease(self) -> bool:
+        """Never call for a request that may be another's by now: a process that slept asks first.
+
+        False where that took so long that the permit is stale: rates, regions, all may have changed.
+        """
         course, parts = self._course, self._parts
         now = asyncio.get_running_loop().time()
         if now >= course.lease_until:
@@ -110,6 +127,7 @@ class Call:
             course.lease(now + parts.policy.lease_seconds)
         if course.remaining_seconds(parts) <= 0:
             raise DeadlineCame
+        return asyncio.get_running_loop().time() - now < STALE_SECONDS
 
     async def _start(self) -> StartOutcome:
         course, parts, destination = self._course, self._parts, self._candidate.destination
@@ -132,9 +150,18 @@ class Call:
         course.unauthorized = outcome.message if isinstance(outcome, CredentialRefused) else ""
         return outcome
 
+    async def _look_back(self, status: int | None, message: str) -> None:
+        """Where Redis lost something just now, what holds the id may be older than what serves. Raises Doubted."""
+        course, parts = self._course, self._parts
+        lost_at_ms = await parts.insist("look_back", parts.broker.look_back)
+        if not course.hold.doubtful and course.hold.enqueued_at_ms < lost_at_ms + DOUBT_MS:
+            self._record(Outcome.UNKNOWN, status, message)
+            raise Doubted
+
     async def _look_up(self, status: int | None, message: str) -> End | None:
         try:
-            counts = not self._permit.lane.own_ids
+            lanes = (self._permit.lane, self._permit.lane.sibling)
+            counts = not any(lane is not None and lane.own_ids for lane in lanes)
             found = await resolve(
                 self._course, self._parts, f"start answered {status or 'nothing'}", absence_counts=counts
             )

@@ -27,7 +27,7 @@ Begin = Callable[[Hold, AllocationRequest, float, str | None], None]
 
 
 class CallIn:
-    """One worker's part in it. `room` says how many more requests it may hold; `begin` takes one, and its lot if any."""
+    """One worker's part in it. `room` says how many more it may hold; `begin` takes one and its lot, if any."""
 
     def __init__(self, parts: Parts, *, room: Callable[[], int], begin: Begin) -> None:
         self._parts = parts

@@ -164,8 +164,10 @@ class Lane:
             return 0
         if self.cause is not None:
             return max(0, SHUT_ROOM - self._waiting)
-        if self._waiting * 2 <= self._room:
-            return max(0, round(self._room) - self._waiting)
+        # one that has not shown that it serves may be shut in a moment, and all who were called would go out again
+        room = min(self._room, 2 * self._window)
+        if self._waiting * 2 <= room:
+            return max(0, round(room) - self._waiting)
         # a lane that is kept full by better ones would leave those out for good who have nobody in it; of so many that
         # are called one is of the lowest priority
         left_out = any(count and not self._waiting_by[priority] for priority, count in self.parked.items())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import logging
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 
 from allocator.broker import streams
+from allocator.broker.steps import Steps
+from allocator.broker.streams_levers import StreamsLevers
 from allocator.contract.keys import GROUP, Keys
 from allocator.contract.request import Priority
 from allocator.engine import worker as worker_module
@@ -31,6 +34,9 @@ from allocator.simulator.gameye import GameyeSimulator, RegionSettings, Simulato
 from allocator.simulator.gameye.ledger import ENDED, Session
 
 END_SECONDS = 10.0
+MANY_ANSWERS = 1000
+"""So many are not read again and again while the workers beside are at it."""
+_figures = logging.getLogger("figures")
 
 _owner: contextvars.ContextVar[str] = contextvars.ContextVar("owner", default="")
 _owners: weakref.WeakKeyDictionary[asyncio.Task[Any], str] = weakref.WeakKeyDictionary()
@@ -40,6 +46,10 @@ def _owned(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asynci
     task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
     _owners[task] = _owner.get()
     return task
+
+
+async def _no_group() -> None:
+    """No group is read here, so that none can be lost."""
 
 
 class Member:
@@ -159,9 +169,11 @@ class Fleet:
         entry: bytes = await self.connection.execute("XADD", self.keys.requests(priority), "*", "request", raw)
         return entry.decode()
 
-    async def send_many(self, count: int, prefix: str = "m", **request: Any) -> list[str]:
+    async def send_many(
+        self, count: int, prefix: str = "m", priority: Priority = Priority.NORMAL, /, **request: Any
+    ) -> list[str]:
         ids = [f"{prefix}-{number}" for number in range(count)]
-        stream = self.keys.requests(Priority.NORMAL)
+        stream = self.keys.requests(priority)
         await self.connection.execute_many(
             [("XADD", stream, "*", "request", json.dumps({"id": each, "image": "game", **request})) for each in ids]
         )
@@ -179,9 +191,14 @@ class Fleet:
     async def ended(self, *request_ids: str, seconds: float = END_SECONDS) -> list[dict[str, str]]:
         """The answers of all these once each has its end."""
 
+        async def all_told() -> bool:
+            return int(await self.connection.execute("XLEN", self.keys.results)) >= len(request_ids)
+
         async def all_final() -> bool:
             return all(answer.get("final") == "1" for answer in await self.answers(list(request_ids)))
 
+        if len(request_ids) > MANY_ANSWERS:
+            await self._wait_until(all_told, timeout_seconds=seconds)
         await self._wait_until(all_final, timeout_seconds=seconds)
         return await self.answers(list(request_ids))
 
@@ -207,13 +224,25 @@ class Fleet:
                 return False
         return not await self.connection.execute("ZCARD", self.keys.leases)
 
-    async def waiting_outside(self, count: int) -> None:
+    async def parked(self) -> int:
+        """How many requests wait outside."""
+        return int(await self.connection.execute("SCARD", self.keys.parked))
+
+    async def waiting_outside(self, count: int, seconds: float = END_SECONDS) -> None:
         """Wait until at least so many requests are parked."""
 
         async def parked() -> bool:
-            return int(await self.connection.execute("SCARD", self.keys.parked)) >= count
+            return await self.parked() >= count
 
-        await self._wait_until(parked)
+        await self._wait_until(parked, timeout_seconds=seconds)
+
+    def levers(self) -> StreamsLevers:
+        """What operators set, as `allocator regions` and `allocator pause` do."""
+        return StreamsLevers(Steps(self.connection, _no_group), self.keys)
+
+    def measured(self, sentence: str) -> None:
+        """Say a figure, for who runs the tests with `-rP --log-level=INFO`."""
+        _figures.info(sentence)
 
     def posts(self, location: str | None = None) -> int:
         return sum(location in {None, post.location} for post in self.simulator.ledger.posts)

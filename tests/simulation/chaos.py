@@ -75,11 +75,15 @@ class Havoc:
             return
         victim, seconds = chance.choice(alive), chance.uniform(0.1, 3 * world.scenario.lease_seconds)
 
+        def resume() -> None:
+            world.loop.resume(victim.name)
+            victim.levers.trouble()
+
         def stand_still() -> None:
             if not world.calm and victim.running:
                 world.trace.say(f"PAUSE {victim.name} for {seconds:.3f} s")
                 world.loop.pause(victim.name)
-                self._later(seconds, lambda: world.loop.resume(victim.name))
+                self._later(seconds, resume)
 
         world.loop.after_steps(victim.name, chance.randint(1, STEPS_AHEAD_MAX), stand_still)
 
@@ -131,6 +135,7 @@ class Havoc:
         fleet = self._chance.choice(self._world.fleets)
         self._world.trace.say(f"STORE of {fleet.name} restored, its tail is lost")
         fleet.store.restore(self._snapshots[fleet.name])
+        fleet.lever_log.look()
 
     def _exit(self) -> None:
         if alive := self._world.host.alive():

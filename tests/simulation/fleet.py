@@ -13,14 +13,17 @@ from allocator.contract.allocation import Port
 from allocator.contract.identity import session_id
 from allocator.engine.observer import Crashed, Event, Surveyed
 from allocator.engine.parts import Policy
+from allocator.engine.readiness import ReadyCheck
 from allocator.providers.provider import Session, SessionState
 from tests.simulation.checkers.checker import Checker
 from tests.simulation.checkers.ends import Ends
 from tests.simulation.checkers.leftovers import Leftovers
+from tests.simulation.checkers.lots import Lots
 from tests.simulation.checkers.orphans import Orphans
 from tests.simulation.checkers.sessions import Sessions
+from tests.simulation.levers import PROVIDER, LeverLog, Operator
 from tests.simulation.matchmaker import IMAGE, OTHER_IMAGE, Matchmaker
-from tests.simulation.process import EPOCH_MS, PROVIDER, Process
+from tests.simulation.process import EPOCH_MS, Process
 from tests.simulation.scenario import REGIONS, Scenario
 from tests.simulation.store import WatchedStore
 from tests.simulation.virtual_loop import context_of
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 FAULT = "no fault of the program"
 FIRST = "w"
+READY_CHECK = ReadyCheck("udp", 7777, 3.0)  # type: ignore[arg-type]  # the one port that the twin publishes
 LONG_AGO_MS = -3_600_000
 """Before the world began."""
 
@@ -50,6 +54,8 @@ class Fleet:
         self._seed = f"{scenario.seed}" if name == FIRST else f"{scenario.seed} {name}"
         chance = random.Random(f"{self._seed} matchmaker")
         self.matchmaker = Matchmaker(self.store, scenario, chance, world.trace, prefix=prefix)
+        self.lever_log = LeverLog(self)
+        self.operator = Operator(self, random.Random(f"{self._seed} operator"))
         self.processes: list[Process] = []
         self.remains: dict[str, Session] = {}
         self.strangers: list[Session] = []
@@ -57,6 +63,7 @@ class Fleet:
         """By session id: who was told by the host that it began, and has recorded the attempt."""
         self.sessions = Sessions(self)
         self.ends = Ends(self)
+        self.lots = Lots(self)
         self.checkers: tuple[Checker, ...] = (self.ends, self.sessions, Leftovers(self), Orphans(self))
 
     def now_ms(self, seconds: float) -> int:
@@ -162,4 +169,5 @@ def _policy(scenario: Scenario, deployment: str, namespace: str) -> Policy:
         call_timeout_seconds={PROVIDER: scenario.call_timeout_seconds},
         port_names={},
         namespace=namespace,
+        ready_checks={IMAGE: READY_CHECK, OTHER_IMAGE: READY_CHECK} if scenario.waits.ready_check else {},
     )

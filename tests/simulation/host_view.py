@@ -29,7 +29,7 @@ from tests.simulation.wire import Broken, Wire
 class Calls(Protocol):
     """Who hears of one process's calls."""
 
-    def starts(self, request_id: str, session_id: str) -> None:
+    def starts(self, request_id: str, session_id: str, location: str) -> None:
         """A start is sent."""
         ...
 
@@ -73,7 +73,7 @@ class HostView:
         self._trace.say(f"start {match} {session_id[:8]} at {location}")
         if timeout_seconds <= 0:
             self._trace.violated(f"a call for {match} is begun {-timeout_seconds:.3f} s after its deadline")
-        self._calls.starts(match or "", session_id)
+        self._calls.starts(match or "", session_id, location)
         try:
             outcome = await self._wire.ask(
                 f"start {match}",

@@ -18,7 +18,6 @@ from tests.simulation.trace import Trace
 
 IMAGE = "game"
 OTHER_IMAGE = "other-game"
-CALM_TIMEOUT_SECONDS = 150.0
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class Matchmaker:
         loop = asyncio.get_running_loop()
         for number, moment in enumerate(moments):
             await asyncio.sleep(max(0.0, moment - loop.time()))
-            self._ask(self.id_of(number), chance.choice((0.5, 3.0, 8.0, 15.0, 25.0)), calm=False)
+            self._ask(self.id_of(number), chance.choice(scenario.waits.timeouts_seconds), calm=False)
             if chance.random() < scenario.resends:
                 self._again(chance.choice(list(self.asked.values())))
             if chance.random() < scenario.cancels:
@@ -79,7 +78,7 @@ class Matchmaker:
                 self._other_body(chance.choice(list(self.asked.values())))
         await asyncio.sleep(max(0.0, scenario.faults_seconds + 1.0 - loop.time()))
         for number in range(scenario.calm_requests):
-            self._ask(f"{self._prefix}calm-{number}", CALM_TIMEOUT_SECONDS, calm=True)
+            self._ask(f"{self._prefix}calm-{number}", scenario.waits.calm_timeout_seconds, calm=True)
         again = list(self.asked.values()) if self._store.losses else list(self.asked.values())[:3]
         for asked in again:
             if not asked.calm:
@@ -101,11 +100,22 @@ class Matchmaker:
         }
         if chance.random() < 0.3:
             body["reply_to"] = "mm-1"
+        if not calm and self._scenario.waits.players and chance.random() < self._scenario.waits.players:
+            body |= self._players()
         raw = json.dumps(body).encode()
         now_ms = self._store.now_ms()
         deadline_ms = now_ms + round(timeout_seconds * 1000)
         self.asked[request_id] = Asked(request_id, raw, now_ms, deadline_ms, calm)
         self._add(raw, f"ASK {request_id} within {timeout_seconds:g} s at {', '.join(regions)}")
+
+    def _players(self) -> dict[str, object]:
+        """Two players' latencies, and caps that loosen; now and then one never does."""
+        chance = self._chance
+        players = [{"latency_ms": {region: chance.randint(10, 200) for region in REGIONS}} for _ in range(2)]
+        caps = [{"max_ms": 60}, {"max_ms": 150, "after_seconds": chance.choice((0.5, 2.0))}]
+        if chance.random() < 0.8:
+            caps.append({"max_ms": 1000, "after_seconds": chance.choice((3.0, 6.0))})
+        return {"players": players, "latency_caps": caps}
 
     def _again(self, asked: Asked) -> None:
         # whichever entry is taken up first owns the request, so its deadline may count from the later one

@@ -16,25 +16,21 @@ from allocator.broker.memory_aftermath import MemoryAftermath
 from allocator.broker.memory_census import MemoryCensus
 from allocator.broker.memory_parking import MemoryParking
 from allocator.contract.allocation import Outcome
-from allocator.contract.destination import Destination
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
 from allocator.engine.observer import Attempted, Event
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import Reconciler
 from allocator.engine.worker import Worker
-from allocator.gate.gate import Limit
-from allocator.placement.plan import Place, Region
 from tests.simulation.checkers.calls import CallsOfOne
 from tests.simulation.host_view import HostView
-from tests.simulation.scenario import REGIONS
+from tests.simulation.levers import LOOK_SECONDS, PROVIDER, LeversInForce
 from tests.simulation.views import AftermathView, BrokerView, CensusView, GateView, ParkingView
 from tests.simulation.wire import Wire, WireFaults
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
-PROVIDER = "memory"
 EPOCH_MS = 1_700_000_000_000
 EAGER_TURN_MS = 1_500
 EAGER_SECONDS = 4.0
@@ -71,32 +67,39 @@ class Process:
         )
         parking = MemoryParking(fleet.store, lease_ms=lease_ms, fence=lambda: f"{name}-p{next(fences)}")
         gate = GateView(world.gate, self.store_wire)
+        self.levers = LeversInForce(fleet, self.store_wire)
+        kept_share = scenario.waits.kept_share
         self.lanes = Lanes(
             gate=gate,
             concurrency=scenario.concurrency,
-            limits_of=self._limits_of,
+            limits_of=self.levers.limits_of,
             account_of=lambda _name: PROVIDER,
             observe=self._observe,
             chance=chance,
+            kept_share_of=lambda _destination: kept_share,
         )
-        self._calls = CallsOfOne(fleet, self.view)
+        self._calls = CallsOfOne(name, fleet, self.view, self.levers)
+        self.view.takes = self._calls.takes
         self.parts = Parts(
             broker=self.view,
             aftermath=AftermathView(aftermath, self.store_wire, trace),
-            parking=ParkingView(parking, self.store_wire, trace),
+            parking=ParkingView(parking, self.store_wire, trace, parked=fleet.lots.parked),
             gate=gate,
             lanes=self.lanes,
             providers={PROVIDER: HostView(world.host, self.host_wire, trace, self._calls, epoch_ms=EPOCH_MS)},
-            atlas=lambda region: Region((Place(Destination(PROVIDER, region)),)) if region in REGIONS else None,
+            atlas=self.levers.region,
             policy=fleet.policy,
             observe=self._observe,
             insist=Insistence(self._observe, chance),
             chance=chance,
+            answers=world.games.answers,
+            paused=self.levers.paused,
         )
+        self.levers.follow = self._follow
         turn_ms_max = EAGER_TURN_MS if scenario.eager else None
         census = CensusView(MemoryCensus(fleet.store), self.store_wire, trace, turn_ms_max=turn_ms_max)
         self._reconciler = Reconciler(self.parts, census)
-        self.worker = Worker(self.parts, self._reconciler)
+        self.worker = Worker(self.parts, self._reconciler, beside=[(LOOK_SECONDS, "levers", self.levers.look)])
 
     async def run(self) -> None:
         """Serve until it has left."""
@@ -106,6 +109,7 @@ class Process:
         finally:
             looking.cancel()
         self.running = False
+        await self.parts.judgement.close()
 
     def leave(self) -> None:
         """Ask it to go in good order."""
@@ -123,12 +127,10 @@ class Process:
             except BrokerUnavailable as trouble:
                 self._fleet.world.trace.say(f"reconcile: {trouble}")
 
-    def _limits_of(self, destination: Destination) -> tuple[Limit, ...]:
-        """As the composition root does: the destination's own, then the account's."""
-        return (
-            Limit(PROVIDER, PROVIDER, destination.location, self._fleet.world.scenario.rate),
-            Limit(PROVIDER, PROVIDER, "*", None),
-        )
+    def _follow(self) -> None:
+        """Let what runs follow the levers in force, as the composition root does."""
+        self.parts.paused = self.levers.paused
+        self.lanes.refresh()
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, Attempted) and event.outcome is Outcome.CREATED:

@@ -7,12 +7,13 @@ but one way; a fault that needs a promise the engine does not make yet is off un
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from tests.simulation.waits import REGIONS, Waits, waits
 from tests.simulation.wire import WireFaults
 
-REGIONS = ("europe", "us-east", "asia")
+__all__ = ["REGIONS", "Chaos", "HostFaults", "Neighbour", "Scenario", "Switches", "crowded", "scenario"]
 
 
 class Neighbour(StrEnum):
@@ -105,6 +106,7 @@ class Scenario:
     """Sessions of each namespace that no record explains."""
     eager: bool = False
     """Whether the reconcilers look every few seconds."""
+    waits: Waits = field(default_factory=Waits)
     switches: Switches = field(default_factory=Switches)
 
 
@@ -118,7 +120,7 @@ def scenario(seed: int, switches: Switches | None = None) -> Scenario:
 
     beside = random.Random(f"beside {seed}")  # its own, so that a seed's world stays what it was in all else
     lease_seconds = chance.choice((2.0, 3.0, 5.0))
-    return Scenario(
+    world = Scenario(
         seed=seed,
         workers=chance.choice((1, 2, 2, 3)),
         requests=chance.randint(8, 24),
@@ -129,7 +131,7 @@ def scenario(seed: int, switches: Switches | None = None) -> Scenario:
         rate=chance.choice((3.0, 10.0, 40.0)),
         first_capacity=chance.choice((None, 0, 3)),
         concurrency=chance.choice((2, 8, 64)),
-        backlog=chance.choice((4, 64)),
+        backlog=chance.choice((40, 64)),  # what waits at three shut lanes would fill a smaller one
         drain_seconds=chance.choice((0.3, 3.0)),
         resends=share(0.5),
         cancels=share(0.4),
@@ -177,4 +179,19 @@ def scenario(seed: int, switches: Switches | None = None) -> Scenario:
         strangers=beside.choice((0, 0, 1, 3)),
         eager=beside.random() < 0.5,
         switches=switches,
+    )
+    return crowded(world) if seed % 2 else world
+
+
+def crowded(world: Scenario) -> Scenario:
+    """The same world with too little room for all who come: every other seed's."""
+    chance = random.Random(f"waits {world.seed}")
+    return replace(
+        world,
+        rate=chance.choice((1.0, 2.0, 5.0)),
+        requests=chance.choice((16, 30, 50)),
+        concurrency=chance.choice((2, 8, 64)),
+        backlog=64,
+        neighbour=world.neighbour if chance.random() < 0.3 else None,
+        waits=waits(chance),
     )

@@ -10,7 +10,8 @@ import pytest
 from allocator.broker.broker import Condemned
 from allocator.engine.stopper import FRESH_SECONDS, HOLD_MS, stop_condemned
 from allocator.providers.provider import Session
-from tests.simulation.process import PROVIDER, Process
+from tests.simulation.levers import PROVIDER
+from tests.simulation.process import Process
 from tests.simulation.scenario import Chaos, HostFaults, scenario
 from tests.simulation.virtual_loop import context_of
 from tests.simulation.wire import WireFaults

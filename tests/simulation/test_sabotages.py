@@ -6,21 +6,22 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation import sabotages, sabotages_account
+from tests.simulation import sabotages, sabotages_account, sabotages_waiting
 from tests.simulation.fleet import FAULT
 from tests.simulation.scenario import Scenario, scenario
 from tests.simulation.world import play
 
 SEEDS_MAX = 200
 Sabotage = Callable[[pytest.MonkeyPatch], None]
-FOCUS = sabotages.FOCUS | sabotages_account.FOCUS
-ALL: list[Sabotage] = [*sabotages.SABOTAGES, *sabotages_account.SABOTAGES]
+FOCUS = sabotages.FOCUS | sabotages_account.FOCUS | sabotages_waiting.FOCUS
+ALL: list[Sabotage] = [*sabotages.SABOTAGES, *sabotages_account.SABOTAGES, *sabotages_waiting.SABOTAGES]
 
 
 @pytest.mark.parametrize("sabotage", ALL, ids=lambda sabotage: str(sabotage.__name__))
 def test_an_engine_without_it_is_found_out(sabotage: Sabotage, monkeypatch: pytest.MonkeyPatch) -> None:
     focus = FOCUS.get(sabotage)
-    for seed in range(1, SEEDS_MAX + 1):
+    first = sabotages_waiting.FIRST_SEED.get(sabotage, 1)
+    for seed in range(first, first + SEEDS_MAX):
         world = focus(scenario(seed)) if focus else scenario(seed)
         with monkeypatch.context() as patch:
             sabotage(patch)

@@ -6,7 +6,7 @@ wrong is the wires' to draw; nothing here decides.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from allocator.broker.aftermath import Order, Over
@@ -47,6 +47,8 @@ class BrokerView:
         self._wire = wire
         self._trace = trace
         self.skew_ms = 0
+        self.takes: Callable[[Iterable[Entry]], None] = lambda _entries: None
+        """Hears of entries that are to be reserved."""
         self.claimed_at_ms: dict[str, int] = {}
         """By session id: when the store gave it out to be stopped, last."""
 
@@ -72,6 +74,7 @@ class BrokerView:
         return await self._step("strays", lambda: self._inner.strays(count, idle_ms))
 
     async def reserve(self, asks: Sequence[Reservation]) -> list[ReserveReply]:
+        self.takes(ask.entry for ask in asks)
         replies = await self._step("reserve", lambda: self._inner.reserve(asks))
         for ask, reply in zip(asks, replies, strict=True):
             self._trace.say(f"reserve {ask.request_id} {ask.entry.entry_id}: {type(reply).__name__}")
@@ -226,13 +229,16 @@ class CensusView:
 class ParkingView:
     """The car park over the same wire as the broker."""
 
-    def __init__(self, inner: MemoryParking, wire: Wire, trace: Trace) -> None:
+    def __init__(self, inner: MemoryParking, wire: Wire, trace: Trace, *, parked: Callable[[str], None]) -> None:
         self._inner = inner
+        self._parked = parked
         self._wire = wire
         self._trace = trace
 
     async def park(self, stay: Stay) -> bool:
         parked = await self._step(f"park {stay.hold.request_id}", lambda: self._inner.park(stay))
+        if parked:
+            self._parked(stay.hold.request_id)
         self._trace.say(f"parked {stay.hold.request_id} for {' '.join(stay.lots)}: {parked}")
         return parked
 

@@ -12,17 +12,18 @@ import random
 from dataclasses import replace
 
 from allocator.gate.memory import MemoryGate
-from allocator.providers.memory_host import MemoryLocation
 from allocator.providers.provider import SessionState
 from tests.simulation.chaos import Havoc
 from tests.simulation.checkers.checker import Checker
 from tests.simulation.checkers.rates import Rates
+from tests.simulation.checkers.repeats import Repeats
 from tests.simulation.fleet import FAULT, FIRST, Fleet
-from tests.simulation.host_faults import HostDice, SimulatedHost
+from tests.simulation.host_faults import Games, HostDice, SimulatedHost
 from tests.simulation.process import EPOCH_MS, Process
-from tests.simulation.scenario import REGIONS, Neighbour, Scenario
+from tests.simulation.scenario import Neighbour, Scenario
 from tests.simulation.trace import Trace
 from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.waits import locations
 from tests.simulation.wire import WireFaults
 
 DEPLOYMENT = "sim"
@@ -44,15 +45,16 @@ class World:
             probe_hold_seconds=scenario.call_timeout_seconds + 2.0, chance=random.Random(f"{seed} gate")
         )
         self.dice = HostDice(scenario.host, random.Random(f"{seed} host"), self.trace)
-        capacities = (scenario.first_capacity, None, None)
-        self.host = SimulatedHost(
-            {region: MemoryLocation(capacity) for region, capacity in zip(REGIONS, capacities, strict=True)}, self.dice
-        )
+        room = locations(scenario.waits, scenario.first_capacity)
+        self.host = SimulatedHost(room, self.dice, offers_lie=scenario.waits.offers_lie)
+        self.games = Games(scenario.waits.unready, seed)
         self.dice.has_ended = self._ended_unnamed
+        self.repeats = Repeats(self)
+        self.rates = Rates(self)
         self.fleets = _fleets(self, scenario)
         self.checkers: tuple[Checker, ...] = (
             *(checker for fleet in self.fleets for checker in fleet.checkers),
-            Rates(self),
+            self.rates,
         )
         self.loop.after_step = self._after_step
 
@@ -81,7 +83,8 @@ class World:
 
     def heal(self) -> None:
         """No fault from here on."""
-        self.calm = self.dice.calm = True
+        self.calm = self.dice.calm = self.games.calm = True
+        self.host.locations.update(locations(self.scenario.waits, self.scenario.first_capacity, calm=True))
         for fleet in self.fleets:
             fleet.store.away = fleet.store.full = False
         for process in self.processes:
@@ -89,6 +92,7 @@ class World:
             process.store_wire.cut = process.host_wire.cut = False
             process.view.skew_ms = 0
             self.loop.resume(process.name)
+            process.levers.trouble()
         for session in self.host.alive():
             if session.state is SessionState.UNCLEAR:
                 self.host.set_state(session.id, SessionState.ALIVE)
@@ -121,7 +125,11 @@ class World:
         self.keep_staffed()
         havoc = loop.create_task(Havoc(self, random.Random(f"{self.scenario.seed} chaos")).run())
         asking = [loop.create_task(fleet.matchmaker.run()) for fleet in self.fleets]
+        moving = [loop.create_task(fleet.operator.run()) for fleet in self.fleets]
         await havoc
+        for fleet, each in zip(self.fleets, moving, strict=True):
+            each.cancel()
+            await fleet.operator.undo()
         await asyncio.gather(*asking)
         last_ms = max(asked.deadline_ms for fleet in self.fleets for asked in fleet.matchmaker.asked.values())
         bound = max(loop.time(), (last_ms - EPOCH_MS) / 1000) + self.scenario.lease_seconds + 90.0
@@ -137,6 +145,17 @@ class World:
         for checker in self.checkers:
             checker.judge()
 
+    def is_silent(self, name: str, request_id: str) -> bool:
+        """Whether a session's game was asked and did not answer, or that of one that a pool may have given for it."""
+        ledger = self.host.ledger
+        pooled = self.scenario.host.other_id
+        names = [each for each, entry in ledger.items() if pooled and entry.spec.labels.get("match") == request_id]
+        return any(ledger[each].session.ports[0].port in self.games.silent for each in [name, *names] if each in ledger)
+
+    def has_listened(self, name: str) -> bool:
+        """Whether its game has answered."""
+        return self.host.ledger[name].session.ports[0].port in self.games.listening
+
     def _ended_unnamed(self, name: str) -> bool:
         entry = self.host.ledger.get(name)
         ended = entry is not None and entry.session.state is SessionState.ENDED
@@ -148,6 +167,7 @@ class World:
         if process == "host":
             for fleet in self.fleets:
                 fleet.sessions.after_host_step()
+            self.rates.after_host_step()
 
     def _fault(self, context: dict[str, object]) -> None:
         self.trace.violated(f"{FAULT}: {context.get('message')} {context.get('exception')!r}")

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Find out whether this server has lost something that one of us saw: a tail of its log, or all since a backup.
--- Who was here before remembers the beat it was told last; a server that knows less has proven a loss. Who is new can
--- only compare the name of the server's history, which a restart changes as well: it must suspect one.
+-- Who was here before remembers the beat it was told last; a server that knows less has proven a loss. Else there is the
+-- name of the server's history: where that has changed one must be suspected, though a restart changes it as well, for
+-- what was lost may be shorter than the time between two beats.
 -- KEYS:   history: hash of id, since (of the last loss, suspected or proven, ms), proven (ms), beat
 -- ARGV:   the beat remembered, or ''
 -- REPLY:  {now ms, since ms, proven ms (0 each: never), beat to remember}
@@ -14,7 +15,7 @@ local since, proven, beat = tonumber(known[2] or 0), tonumber(known[3] or 0), to
 local remembered = tonumber(ARGV[1])
 if remembered and remembered > beat then
   since, proven = now, now
-elseif not remembered and known[1] and known[1] ~= id then
+elseif known[1] and known[1] ~= id then
   since = now
 end
 beat = math.max(beat, remembered or 0) + 1

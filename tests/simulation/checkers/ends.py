@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from allocator.contract.allocation import Allocation, State
 from allocator.contract.codes import Code
-from allocator.engine.observer import Event, Finished, TakenOver
+from allocator.engine.observer import Event, Finished, LeaseLost, TakenOver
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
@@ -22,6 +22,7 @@ class Ends:
         self._fleet = fleet
         self._late: set[str] = set()
         self._told: set[str] = set()
+        self.changed_hands: set[str] = set()
 
     def heard(self, event: Event) -> None:
         """Judge what the engine tells of itself."""
@@ -32,7 +33,9 @@ class Ends:
             if (state != event.state.value or event.request_id in self._told) and not fleet.store.losses:
                 world.trace.violated(f"an end is told once, as it is recorded: {event.request_id} {event.state}")
             self._told.add(event.request_id)
-        elif isinstance(event, TakenOver) and world.calm:
+        if isinstance(event, TakenOver | LeaseLost):
+            self.changed_hands.add(event.request_id)
+        if isinstance(event, TakenOver) and world.calm:
             healed_seconds = world.loop.time() - world.scenario.faults_seconds
             if healed_seconds > 2 * world.scenario.lease_seconds + SWEEP_SECONDS:
                 world.trace.violated(f"in calm no request changes hands: {event.request_id}")

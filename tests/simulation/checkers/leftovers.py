@@ -30,6 +30,7 @@ class Leftovers:
                 self._fleet.world.trace.violated(f"an entry is settled with its reserve: {request_id}")
 
     def judge(self) -> None:
+        self._judge_lots()
         fleet, world = self._fleet, self._fleet.world
         say = world.trace.violated
         if fleet.store.leases:
@@ -55,3 +56,8 @@ class Leftovers:
             held = sum(lane._held for lane in process.lanes if not lane.destination.location.startswith("*"))
             if process.lanes._slots.free + held != world.scenario.concurrency:
                 say(f"every slot is given back: {process.name}: {process.lanes._slots.free} free, {held} held")
+
+    def _judge_lots(self) -> None:
+        store = self._fleet.store
+        if store.parked or any(store.lots.values()):
+            self._fleet.world.trace.violated(f"nobody is left in a lot: {sorted(store.parked)}, {store.lots}")

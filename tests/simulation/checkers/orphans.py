@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allocator.broker.census import OrphanKind
-from tests.simulation.process import PROVIDER
+from tests.simulation.levers import PROVIDER
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet

@@ -11,6 +11,7 @@ yet: within `FRESH_SECONDS` of a claim that the store answered before it lost th
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from allocator.contract.identity import session_id
@@ -39,6 +40,11 @@ class Sessions:
     def names(self, name: str) -> bool:
         """Whether it is the id of a generation of one of the fleet's requests."""
         return name in self._known()
+
+    def request_of(self, name: str) -> str | None:
+        """Whose generation's id it is; None where nobody's here."""
+        known = self._known().get(name)
+        return known[0] if known is not None else None
 
     def stop_sent(self, name: str, claimed_at_ms: int | None) -> None:
         """A stop was sent by a process that had been given this id then."""
@@ -89,7 +95,15 @@ class Sessions:
         if named is not None and (named not in world.host.ledger or not fleet.owns(named)):
             world.trace.violated(f"a session that is handed over exists, and is ours: {request_id}")
         if fleet.store.losses:
-            return  # what was lost may have been handed over: it is left alone, for a person or its ttl to end
+            # what was lost may have been handed over: it is left alone, and found again by who asks once more
+            in_play = [name for name in alive if name in fleet.store.handed_over]
+            if named is not None and in_play and named not in in_play:
+                world.trace.violated(
+                    f"a match in play keeps its session: {request_id}: {_short(in_play)} not {named[:8]}"
+                )
+            if len(in_play) > 1:
+                world.trace.violated(f"two sessions are never in play for one match: {request_id}: {_short(in_play)}")
+            return
         alive = [name for name in alive if name == named or not self._unheard(name)]
         kept = fleet.remains.get(request_id)
         if kept is not None and named is not None and not self.names(named):
@@ -105,12 +119,20 @@ class Sessions:
                 world.trace.violated(
                     f"what is left is what the hash names: {request_id}: {name[:8]} lives, {hashed.get('state')}"
                 )
+        # what a worker that slept finds is adopted unasked, for it may be in play
+        last = json.loads(hashed.get("attempts", "[]"))[-1:]
+        created = any(each["outcome"] == "created" for each in last)
+        if named is not None and created and fleet.policy.ready_checks and not world.has_listened(named):
+            world.trace.violated(f"what is handed over has answered: {request_id} {named[:8]}")
         if named in world.dice.known_ended:
             world.trace.violated(f"what is handed over was not known to have ended: {request_id}")
 
     def _unheard(self, name: str) -> bool:
         """Whether a pool serves it under an id that nobody who lives on was told."""
         hearer = self._fleet.hearers.get(name)
+        request_id = self._fleet.world.host.ledger[name].spec.labels.get("match")
+        if self._fleet.policy.ready_checks and request_id in self._fleet.ends.changed_hands and not self.names(name):
+            return True  # who heard of it lost the request while its game was being asked
         remains = any(name == session.id for session in self._fleet.remains.values())
         return not remains and not self.names(name) and (hearer is None or hearer.broken_off)
 
@@ -122,7 +144,7 @@ class Sessions:
             return
         for earlier in range(1, generation):
             name = session_id(fleet.deployment, request_id, earlier)
-            if name not in world.dice.looked_up:
+            if name not in world.dice.looked_up and not world.is_silent(name, request_id):
                 world.trace.violated(f"nothing is started while another may live: {request_id} {start.session_id[:8]}")
 
     def _known(self) -> dict[str, tuple[str, int]]:
