@@ -8,7 +8,7 @@
     wait_until      `await wait_until(predicate)`: polls a condition, with a bound
 
 The servers are the embedded Valkey and the `redis-server` on the PATH. TEST_SERVERS=both makes it a failure when one
-of them is missing; otherwise what is not there is not asked for.
+of them is missing; otherwise what is not there is not asked for. What `ONE_SERVER` names runs on one of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import fnmatch
 import inspect
 import itertools
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -162,6 +163,31 @@ def _binary(kind: str) -> Path | None:
 
 KINDS = ("valkey", "redis")
 _asked_for = KINDS if os.environ.get("TEST_SERVERS") == "both" else [kind for kind in KINDS if _binary(kind)]
+
+
+ONE_SERVER = re.compile(
+    r"tests/(crash|service|cli|soak)/|tests/engine/test_engine_(parking|priority|latency|pushback|breaker|levers|ready)"
+)
+"""What is about processes, terminals and time, and not about the steps in Redis, which their own tests hold on both."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what is about more than Redis on the first server alone, unless the long tests are asked for."""
+    if os.environ.get("LONG_TESTS"):
+        return
+    others = set(_asked_for[1:])
+    twice = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("server_kind") in others
+        and ONE_SERVER.search(item.path.as_posix())
+    ]
+    if twice:
+        config.hook.pytest_deselected(items=twice)
+        left_out = set(twice)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(
