@@ -166,7 +166,7 @@ _asked_for = KINDS if os.environ.get("TEST_SERVERS") == "both" else [kind for ki
 
 
 ONE_SERVER = re.compile(
-    r"tests/(crash|service|cli|soak)/|tests/engine/test_engine_(parking|priority|latency|pushback|breaker|levers|ready)"
+    r"tests/(crash|service|cli|soak)/|tests/engine/test_engine_(regions|parking|priority|latency|pushback|breaker|levers|ready)"
 )
 """What is about processes, terminals and time, and not about the steps in Redis, which their own tests hold on both."""
 

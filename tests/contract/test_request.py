@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings
 
 from allocator.contract.request import (
     REQUEST_BYTES_MAX,
@@ -84,6 +83,7 @@ def test_any_bytes_give_a_value(raw: bytes) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*FULL, "unknown", "\ud800"]), JSON, max_size=6))
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text ever drawn has its tables made first
 @example({"id": "m", "image": "\ud800"})
 @example({"id": "m", "image": "g", "\ud800": 1})
 @example({"id": "m", "image": "g", "env": {"\udfff": "x"}})

@@ -46,7 +46,7 @@ class Size:
 SMALL = Size(matches=20, seconds=4, passes=3)
 WHOLE = Size(matches=200, seconds=20, passes=10)
 LONG = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="takes a minute: LONG_TESTS=1")
-SIZES = [pytest.param(SMALL, id="small"), pytest.param(WHOLE, id="whole", marks=LONG)]
+SIZES = [pytest.param(SMALL, id="small", marks=LONG), pytest.param(WHOLE, id="whole", marks=LONG)]
 WHOLE_ALONE = [pytest.param(WHOLE, id="whole", marks=LONG)]
 
 MakeServer = Callable[[], TestServer]

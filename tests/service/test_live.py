@@ -264,7 +264,9 @@ async def test_a_token_that_cannot_be_used_keeps_everything(bench: Bench, tmp_pa
     secret = tmp_path / "token"
     secret.write_text("")
     text = bench.path.read_text()
-    bench.path.write_text(text.replace('token = "first-token"', f'token_file = "{secret}"').replace("40", "41"))
+    bench.path.write_text(
+        text.replace('token = "first-token"', f'token_file = "{secret}"').replace("rate = 40", "rate = 41")
+    )
     bench.live.reload()
     with capture_logs() as logs:
         await bench.live.look()

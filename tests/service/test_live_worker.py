@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.crash.fleet import Fleet, Simulator
 
 SIMULATOR: dict[str, Any] = {"regions": {"europe": {}, "us-east": {}}, "faults": []}
 END_SECONDS = 30.0
+LONG = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="real processes, for seconds: LONG_TESTS=1")
 MANY = 45
 SLOW = "[regions.europe]\nrate = 1\n"
 """So many matches would take 45 s: they may wait, and would end after `END_SECONDS`."""
@@ -76,6 +78,7 @@ async def test_a_file_that_changes_is_read_by_itself(fleet: Fleet, write: Write)
     await _all_allocated(fleet)
 
 
+@LONG
 async def test_a_rate_that_is_set_is_used_at_once(fleet: Fleet, write: Write, levers: StreamsLevers) -> None:
     await fleet.worker()
     await fleet.submit(MANY, regions=["europe"])
@@ -83,6 +86,7 @@ async def test_a_rate_that_is_set_is_used_at_once(fleet: Fleet, write: Write, le
     await _all_allocated(fleet)
 
 
+@LONG
 async def test_a_paused_fleet_takes_nothing_up_until_it_is_resumed(
     fleet: Fleet, levers: StreamsLevers, wait_until: WaitUntil
 ) -> None:
@@ -98,6 +102,7 @@ async def test_a_paused_fleet_takes_nothing_up_until_it_is_resumed(
     await _all_allocated(fleet)
 
 
+@LONG
 async def test_a_drained_region_gets_nothing_new_and_the_next_one_serves(fleet: Fleet, levers: StreamsLevers) -> None:
     await levers.drain("europe", None)
     await fleet.worker()

@@ -29,6 +29,7 @@ from allocator.telemetry.metrics import Metrics
 from tests.conftest import WaitUntil
 from tests.crash.fleet import Fleet, Process, Simulator, start
 
+LONG = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="real processes, for seconds: LONG_TESTS=1")
 END_SECONDS = 40.0
 MATCHES = 120
 FINISHED = 'allocator_requests_finished_total{state="allocated",code=""}'
@@ -173,6 +174,7 @@ async def test_processes_whose_supervisor_was_killed_leave_by_themselves(
     assert log.count("the supervisor is gone") == log.count("worker ended") == 2
 
 
+@LONG
 async def test_a_second_sigterm_ends_all_at_once(
     fleet: Supervised, simulator: Simulator, wait_until: WaitUntil
 ) -> None:
@@ -223,6 +225,7 @@ async def test_a_code_that_another_start_would_not_mend_ends_the_whole(code: int
     assert await stand_in(f"import sys; sys.exit({code})").run() == code
 
 
+@LONG
 async def test_a_start_that_fails_leaves_those_alone_that_serve(tmp_path: Path, wait_until: WaitUntil) -> None:
     starts = tmp_path / "starts"
     script = (
@@ -237,6 +240,7 @@ async def test_a_start_that_fails_leaves_those_alone_that_serve(tmp_path: Path, 
     assert await running == 0
 
 
+@LONG
 async def test_a_process_that_stands_still_is_told_of_then_killed_and_replaced(
     monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
@@ -253,6 +257,7 @@ async def test_a_process_that_stands_still_is_told_of_then_killed_and_replaced(
     await running
 
 
+@LONG
 async def test_who_does_not_end_within_the_grace_is_killed_and_the_code_says_so(
     monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
 ) -> None:
