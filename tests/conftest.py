@@ -171,8 +171,17 @@ ONE_SERVER = re.compile(
 """What is about processes, terminals and time, and not about the steps in Redis, which their own tests hold on both."""
 
 
+CALM = re.compile(
+    r"test_engine_(regions|pushback|levers|latency|priority|breaker|fleet)\.py"
+    r"|test_engine_parking\.py::.*(cost_another|expire_soon|all_served_once)"
+    r"|crash/test_(chaos|worker_ends|redis_bad_days)\.py|cli/test_bench\.py|client_wait.*ten_thousand"
+)
+"""What measures rates or waits in real time: side by side with other such tests it would measure them."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run what is about more than Redis on the first server alone, unless the long tests are asked for."""
+    """What needs calm comes last; what is about more than Redis runs on the first server alone, unless LONG_TESTS."""
+    items.sort(key=lambda item: CALM.search(item.nodeid) is not None)
     if os.environ.get("LONG_TESTS"):
         return
     others = set(_asked_for[1:])
@@ -188,6 +197,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=twice)
         left_out = set(twice)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def _in_turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """With several test processes, one that needs calm has the machine to itself; whoever comes after it waits."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    import fcntl
+
+    here = tmp_path_factory.getbasetemp().parent
+    alone = CALM.search(request.node.nodeid) is not None
+    with (here / "door").open("w") as door, (here / "room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(
