@@ -17,6 +17,7 @@ BACKLOG = 5000
 SECONDS = 10.0
 COMPARED_ROUNDS = 5
 MATCHES_MAX = 1_000_000
+LARGEST = 100_000
 
 
 def bench(
@@ -49,8 +50,11 @@ def bench(
         bool, typer.Option("--compare", help="In turn with a bare loop: the same libraries, no guarantee.")
     ] = False,
     growth: Annotated[
-        bool, typer.Option("--growth", help="The cost as backlog, regions and kept answers grow, instead.")
+        bool, typer.Option("--growth", help="The cost as backlog, regions, kept answers and processes grow, instead.")
     ] = False,
+    largest: Annotated[
+        int, typer.Option(min=1000, max=MATCHES_MAX, help="How many matches wait at most, with --growth.")
+    ] = LARGEST,
     pin: Annotated[bool, typer.Option(help="Give each worker a core of its own, where there are enough.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -76,7 +80,7 @@ def bench(
     from allocator.service.process import run_loop
 
     counted = rounds or (COMPARED_ROUNDS if compare else 1)
-    main = grow(setup, as_json=as_json) if growth else measure(setup, load, sides, counted, as_json=as_json)
+    main = grow(setup, largest, as_json=as_json) if growth else measure(setup, load, sides, counted, as_json=as_json)
     raise typer.Exit(run_loop(guarded(main)))
 
 

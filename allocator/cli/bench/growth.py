@@ -1,7 +1,8 @@
-"""What an allocation costs as things grow: what waits, the regions, the answers kept.
+"""What an allocation costs as things grow: what waits, the regions, the answers kept, the workers.
 
-In: a setup. Out: a `GrowthReport`: a row for each size, with the cost of one allocation, and the bytes that one waiting
-match and one kept answer take in Redis. What stays flat along a column costs the same at any size.
+In: a setup, and how large the largest is. Out: a `GrowthReport`: a row for each size, with the cost of one allocation,
+and the bytes that one waiting match and one kept answer take in Redis. What stays flat along a column costs the same at
+any size.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from allocator.cli.bench.rounds import Round, run_round
 
 SERVED = 5_000
 """Matches served at each size."""
-WAITING = (10, 1_000, 100_000)
+WAITING = (10, 1_000)
+"""And then the largest."""
 REGIONS = (1, 20, 200)
-KEPT = (0, 10_000, 30_000)
+PROCESSES = (1, 4, 16)
+KEPT_SHARE = 3
+"""Of what waits at most, so many times fewer answers are kept at most: they have to be earned first."""
 WEIGHED = 20_000
 """Waiting matches that are weighed in Redis."""
 
@@ -73,8 +77,10 @@ class GrowthReport:
 class Growth:
     """One run over all sizes."""
 
-    def __init__(self, setup: Setup, *, say: Callable[[str], None]) -> None:
+    def __init__(self, setup: Setup, *, largest: int, say: Callable[[str], None]) -> None:
+        """`largest`: how many matches wait at most."""
         self._setup = setup
+        self._largest = largest
         self._say = say
         self._sizes: list[Size] = []
 
@@ -82,12 +88,15 @@ class Growth:
         """Measure each size once; some minutes."""
         async with Rig(self._setup) as rig:
             per_waiting = await _weigh_waiting(rig)
-            for waiting in WAITING:
+            for waiting in (*WAITING, self._largest):
                 self._add("waiting", waiting, await run_round(rig, Side.ALLOCATOR, Waiting(waiting, SERVED)))
             per_kept = await self._with_answers_kept(rig)
         for regions in REGIONS:
             async with Rig(replace(self._setup, regions=regions)) as rig:
                 self._add("regions", regions, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
+        for processes in PROCESSES:
+            async with Rig(replace(self._setup, processes=processes)) as rig:
+                self._add("processes", processes, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
         return GrowthReport(tuple(self._sizes), per_waiting, per_kept)
 
     async def _with_answers_kept(self, rig: Rig) -> float:
@@ -96,7 +105,7 @@ class Growth:
         before = await _used_bytes(rig)
         kept = 0
         try:
-            for size in KEPT:
+            for size in (0, self._largest // KEPT_SHARE):
                 if size > kept:
                     await run_round(rig, Side.ALLOCATOR, Backlog(size - kept), keys=keys)
                     kept = size
