@@ -7,10 +7,18 @@ what becomes of the script. Exit 0 on SIGTERM or Ctrl-C, 2 for a bad option or s
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from allocator.simulator.process import Simulator
+    from allocator.simulator.tables import Frozen
+
+_S = TypeVar("_S", bound="Frozen")
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -57,21 +65,106 @@ def gameye(
     PUT /_simulator/settings takes new settings: JSON in the shape of the script.
     """
     # Imported here, so that `allocator --help` stays quick.
-    from allocator.simulator.gameye.process import run
-    from allocator.simulator.gameye.script import Options, ScriptError
+    from allocator.simulator.gameye import GameyeSimulator
+    from allocator.simulator.gameye.script import Options, load
+
+    options = Options(token=token, throttle_status=throttle_status, seed=seed, regions=region or (), faults=fault or ())
+    _serve(
+        "Gameye",
+        partial(GameyeSimulator, host=host, port=port),
+        partial(load, script, options),
+        script=script,
+        as_json=as_json,
+        address=f"{host}:{port}",
+    )
+
+
+@app.command()
+def edgegap(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="The only API token taken; else any.")] = None,
+    location: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEY=VALUE,...",
+            help="A location, repeatable: lat, lon (amsterdam, new-york and singapore are known), capacity, "
+            "start_seconds, host, country, continent, timezone.",
+        ),
+    ] = None,
+    start_seconds: Annotated[
+        str | None, typer.Option(metavar="LOW-HIGH", help="From the POST to READY; 0.5-3 unless given.")
+    ] = None,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Deploy only applications of the catalogue; else any.")
+    ] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:KEY=VALUE,...",
+            help="A fault, repeatable: status, dropped, lost_reply, late, slow, malformed, html, redirect, new_fields, "
+            "unplaced, failed, never_ready, slow_start, doubled, lost_webhook, late_webhook; with probability, times, "
+            "seed, location (a+b), on (deploy+status+list+stop+catalog_read+catalog_write), "
+            "and by kind status, how (reset, hang), after_seconds, latency_ms, seconds (10-30), detail.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of start times and faults.")] = None,
+    script: Annotated[
+        Path | None, typer.Option(help="TOML file with all settings; read again whenever it changes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say the base URL as JSON.")] = False,
+) -> None:
+    """Serve Edgegap's deployments and catalogue from memory, as busy and faulty as asked, until SIGTERM or Ctrl-C.
+
+    Beside the vendor's paths, GET /_simulator/ledger shows all that was asked for and deployed, DELETE forgets it, and
+    PUT /_simulator/settings takes new settings: JSON in the shape of the script.
+    """
+    from allocator.simulator.edgegap import EdgegapSimulator
+    from allocator.simulator.edgegap.script import Options, load
+
+    options = Options(
+        token=token,
+        start_seconds=start_seconds,
+        any_application=False if known_only else None,
+        seed=seed,
+        locations=location or (),
+        faults=fault or (),
+    )
+    _serve(
+        "Edgegap",
+        partial(EdgegapSimulator, host=host, port=port),
+        partial(load, script, options),
+        script=script,
+        as_json=as_json,
+        address=f"{host}:{port}",
+    )
+
+
+def _serve(
+    vendor: str,
+    make: Callable[[_S], Simulator[_S]],
+    load: Callable[[], _S],
+    *,
+    script: Path | None,
+    as_json: bool,
+    address: str,
+) -> None:
+    """Serve until told to end, and say in the command's words what goes wrong."""
+    from allocator.simulator.process import run
+    from allocator.simulator.script import ScriptError
 
     def ready(url: str) -> None:
-        typer.echo(json.dumps({"url": url}) if as_json else f"Simulated Gameye at {url}")
+        typer.echo(json.dumps({"url": url}) if as_json else f"Simulated {vendor} at {url}")
 
     def say(message: str) -> None:
         typer.echo(message, err=True)
 
-    options = Options(token=token, throttle_status=throttle_status, seed=seed, regions=region or (), faults=fault or ())
     try:
-        run(host=host, port=port, options=options, script=script, ready=ready, say=say)
+        run(make, load, script=script, ready=ready, say=say)
     except ScriptError as error:
         say(str(error))
         raise typer.Exit(2) from error
     except OSError as error:
-        say(f"cannot serve on {host}:{port}: {error}; choose another --port or --host")
+        say(f"cannot serve on {address}: {error}; choose another --port or --host")
         raise typer.Exit(3) from error

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from allocator.simulator.gameye import (
     StatusFault,
     WarmPool,
 )
-from allocator.simulator.gameye.script import Options, ScriptError, load, watch
+from allocator.simulator.gameye.script import Options, load
+from allocator.simulator.script import ScriptError, watch
 
 BODY = {"location": "europe", "image": "arena", "id": "m-1", "env": {"KEY": "value"}}
 GOOD = {"Authorization": "Bearer any"}
@@ -215,7 +217,9 @@ async def test_a_script_is_read_again_when_it_changes_and_a_faulty_one_changes_n
     applied: list[SimulatorSettings] = []
     said: list[str] = []
     watching = asyncio.create_task(
-        watch(script, Options(seed=9), apply=applied.append, say=said.append, every_seconds=0.005)
+        watch(
+            script, partial(load, script, Options(seed=9)), apply=applied.append, say=said.append, every_seconds=0.005
+        )
     )
     await asyncio.sleep(0)
     try:

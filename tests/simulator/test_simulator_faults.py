@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from allocator.simulator.dice import Dice
 from allocator.simulator.gameye import (
     Clock,
     Dropped,
@@ -31,7 +32,6 @@ from allocator.simulator.gameye import (
     Status,
     StatusFault,
 )
-from allocator.simulator.gameye.dice import Dice
 
 BODY = {"location": "europe", "image": "arena", "id": "m-1"}
 WALL = 1_700_000_000.0

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from allocator.simulator.bodies import Violation
 from allocator.simulator.gameye import Clock, ImageSettings, RegionSettings, SimulatorSettings, Status, WarmPool
 from allocator.simulator.gameye.fleet import Fleet, Refused
 from allocator.simulator.gameye.ledger import Session
-from allocator.simulator.gameye.limits import RollingPeak
-from allocator.simulator.gameye.start_body import Asked, Violation, read_start, read_ttl
+from allocator.simulator.gameye.start_body import Asked, read_start, read_ttl
+from allocator.simulator.limits import RollingPeak
 
 
 class HandClock:

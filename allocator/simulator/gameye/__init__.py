@@ -7,12 +7,12 @@ It promises the shapes and statuses of the vendor's OpenAPI description and a co
 so nothing listens on the ports it hands out. For other processes the same is served under `/_simulator/` (`control`).
 """
 
-from allocator.simulator.gameye.clock import Clock
+from allocator.simulator.clock import Clock
+from allocator.simulator.faults import How
 from allocator.simulator.gameye.faults import (
     Dropped,
     DuplicatedPorts,
     Fault,
-    How,
     HtmlBody,
     Late,
     LostReply,
@@ -28,10 +28,10 @@ from allocator.simulator.gameye.server import GameyeSimulator
 from allocator.simulator.gameye.settings import (
     ImageSettings,
     RegionSettings,
-    RetryAfter,
     SimulatorSettings,
     WarmPool,
 )
+from allocator.simulator.tables import RetryAfter
 
 __all__ = [
     "Clock",

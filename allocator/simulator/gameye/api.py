@@ -1,6 +1,6 @@
 """Gameye's ten paths over HTTP.
 
-In: requests. Out: each one read, authorised and handed to `delivery` as a `Call` on the fleet. It promises the order
+In: requests. Out: each one read, authorised and handed to `deliver` as a `Call` on the fleet. It promises the order
 of checks: token (401), scope (403), body (422) or query (400), then whatever the fleet says; and that every POST
 that arrives whole is in the ledger, whatever it is answered.
 """
@@ -14,16 +14,18 @@ from typing import Any
 
 from aiohttp import web
 
+from allocator.simulator.bodies import Violation, read_boolean, read_json
+from allocator.simulator.clock import Clock
+from allocator.simulator.delivery import Call, Reply, at_once, deliver
 from allocator.simulator.gameye import shapes
 from allocator.simulator.gameye.archive import tar_gz
-from allocator.simulator.gameye.clock import Clock
-from allocator.simulator.gameye.delivery import Call, Delivery, Reply
+from allocator.simulator.gameye.delivery import Refusals, coloured
 from allocator.simulator.gameye.faults import Operation
 from allocator.simulator.gameye.fleet import Fleet, Refused
 from allocator.simulator.gameye.ledger import ENDED, Post, Session
-from allocator.simulator.gameye.list_query import read_boolean, read_query
+from allocator.simulator.gameye.list_query import read_query
 from allocator.simulator.gameye.settings import Scope
-from allocator.simulator.gameye.start_body import Asked, Violation, read_json, read_players, read_start
+from allocator.simulator.gameye.start_body import Asked, read_players, read_start
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _FOLLOW_POLL_SECONDS = 0.1
@@ -38,7 +40,7 @@ class VendorApi:
     def __init__(self, fleet: Callable[[], Fleet], clock: Clock) -> None:
         self._fleet = fleet
         self._clock = clock
-        self._delivery = Delivery(clock)
+        self._refusals = Refusals(clock)
 
     def routes(self) -> list[web.RouteDef]:
         """The ten paths."""
@@ -57,7 +59,7 @@ class VendorApi:
 
     def unrouted(self, request: web.Request, status: int, reason: str) -> web.Response:
         """The vendor's error body for what HTTP itself refuses: no such path, no such method, too large a body."""
-        return self._delivery.refusal(request, self._fleet(), Refused(status, reason)).to_response()
+        return self._refusals.reply(request, self._fleet(), Refused(status, reason)).to_response()
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         body = read_json(await request.read())
@@ -73,7 +75,7 @@ class VendorApi:
         refused = _unauthorised(request, fleet, Scope.SESSION_START)
         if refused is not None or not isinstance(asked, Asked):
             violations = asked if refused is None and not isinstance(asked, Asked) else ()
-            reply = self._delivery.refusal(request, fleet, refused or _WRONG_BODY, violations=violations)
+            reply = self._refusals.reply(request, fleet, refused or _WRONG_BODY, violations=violations)
             fleet.ledger.answer(post, reply.status)
             return reply.to_response()
         sessions: list[Session] = []
@@ -91,14 +93,17 @@ class VendorApi:
             if status is not None:
                 fleet.ledger.answer(post, status)
 
+        fate = fleet.dice.cast(Operation.START, asked.location)
+        region = fleet.region(asked.location)
         call = Call(
-            Operation.START,
             act,
-            location=asked.location,
+            partial(self._fail, request, fleet, asked.location),
             act_late=partial(fleet.start_late, asked),
+            coloured=partial(coloured, fate=fate),
+            latency_seconds=at_once if region is None else region.latency_seconds,
             answered=answered,
         )
-        return await self._delivery.deliver(request, call, fleet)
+        return await deliver(request, call, fate, self._clock)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         wanted = read_query(request.query.items())
@@ -139,7 +144,7 @@ class VendorApi:
                         return joined
                     return {"count": len(joined.players), "players": list(players)}
                 case violations:
-                    return self._delivery.refusal(request, fleet, _WRONG_BODY, violations=violations)
+                    return self._refusals.reply(request, fleet, _WRONG_BODY, violations=violations)
 
         return await self._answer(request, Operation.JOIN, None, act)
 
@@ -152,7 +157,7 @@ class VendorApi:
                     left = fleet.leave(players)
                     return left if isinstance(left, Refused) else {"count": left, "players": list(players)}
                 case violations:
-                    return self._delivery.refusal(request, fleet, _WRONG_BODY, violations=violations)
+                    return self._refusals.reply(request, fleet, _WRONG_BODY, violations=violations)
 
         return await self._answer(request, Operation.LEAVE, None, act)
 
@@ -224,8 +229,13 @@ class VendorApi:
         refused = _unauthorised(request, fleet, scope)
         if refused is not None:
             return self._refuse(request, fleet, refused).to_response()
-        call = Call(operation, partial(self._carry_out, request, fleet, act, location), location=location)
-        return await self._delivery.deliver(request, call, fleet)
+        fate = fleet.dice.cast(operation, location)
+        call = Call(
+            partial(self._carry_out, request, fleet, act, location),
+            partial(self._fail, request, fleet, location),
+            coloured=partial(coloured, fate=fate),
+        )
+        return await deliver(request, call, fate, self._clock)
 
     def _carry_out(
         self, request: web.Request, fleet: Fleet, act: Callable[[Fleet], Any], location: str | None
@@ -239,7 +249,10 @@ class VendorApi:
                 return Reply(200, data)
 
     def _refuse(self, request: web.Request, fleet: Fleet, refused: Refused, location: str | None = None) -> Reply:
-        return self._delivery.refusal(request, fleet, refused, location=location)
+        return self._refusals.reply(request, fleet, refused, location=location)
+
+    def _fail(self, request: web.Request, fleet: Fleet, location: str | None, status: int) -> Reply:
+        return self._refuse(request, fleet, Refused(status, "A fault of the simulation"), location)
 
     def _whereabouts(self, session_id: str) -> str | None:
         """Where the session of a call is, for faults that strike one region only."""

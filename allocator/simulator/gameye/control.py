@@ -21,11 +21,11 @@ from collections.abc import Callable
 from aiohttp import web
 from pydantic import ValidationError
 
+from allocator.simulator.bodies import Violation, read_boolean, read_json
 from allocator.simulator.gameye.fleet import Fleet, Refused
 from allocator.simulator.gameye.ledger import Status
-from allocator.simulator.gameye.list_query import read_boolean
-from allocator.simulator.gameye.settings import SimulatorSettings, sentence
-from allocator.simulator.gameye.start_body import Violation, read_json
+from allocator.simulator.gameye.settings import SimulatorSettings
+from allocator.simulator.tables import sentence
 
 
 class ControlDoor:

@@ -15,8 +15,8 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from allocator.simulator.gameye.clock import Clock
-from allocator.simulator.gameye.dice import Dice
+from allocator.simulator.clock import Clock
+from allocator.simulator.dice import Dice
 from allocator.simulator.gameye.ledger import ENDED, STOPPED, Ledger, Session, StartedBy, Status
 from allocator.simulator.gameye.region import Region
 from allocator.simulator.gameye.settings import ImageSettings, SimulatorSettings, WarmPool

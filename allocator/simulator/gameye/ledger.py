@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from allocator.simulator.gameye.limits import RollingPeak
+from allocator.simulator.limits import RollingPeak
 
 
 class Status(StrEnum):

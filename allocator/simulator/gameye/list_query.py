@@ -9,19 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from allocator.simulator.bodies import Violation, read_boolean
 from allocator.simulator.gameye.ledger import Session, Status
-from allocator.simulator.gameye.start_body import Violation
 
 Wanted = Callable[[Session], bool]
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _LABEL = re.compile(r"filter\[(.+)\]", re.DOTALL)
 _INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
-
-
-def read_boolean(key: str, text: str) -> bool | Violation:
-    """A boolean of a query, as `true` or `false`."""
-    return _BOOLEANS.get(text.lower(), Violation(key, "must be true or false"))
 
 
 def read_query(pairs: Iterable[tuple[str, str]]) -> Wanted | Violation:

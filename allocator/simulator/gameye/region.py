@@ -10,13 +10,13 @@ from __future__ import annotations
 import random
 from collections import deque
 
+from allocator.simulator.addresses import Addresses
 from allocator.simulator.gameye.ledger import PortMapping
-from allocator.simulator.gameye.limits import StartLimit
 from allocator.simulator.gameye.settings import RegionSettings, WarmPool
+from allocator.simulator.limits import StartLimit
 
 PORT_MIN, PORT_MAX = 20_000, 30_000
 """The vendor's range of host ports, both ends in it."""
-_PORTS_A_HOST = PORT_MAX - PORT_MIN + 1
 
 
 class Region:
@@ -27,8 +27,7 @@ class Region:
         self.limit = StartLimit()
         self.landing = 0
         """Starts that were taken and have not appeared yet: they hold a place already."""
-        self._number = number
-        self._ports_given = 0
+        self._addresses = Addresses(number, PORT_MIN, PORT_MAX)
         self._refills: deque[float] = deque()
         self._random = random.Random(seed)  # noqa: S311 - a simulation, repeatable by its seed
 
@@ -46,21 +45,16 @@ class Region:
 
     def address(self, ports: tuple[str, ...]) -> tuple[str, tuple[PortMapping, ...]]:
         """The host of a new session and the ports it is reached by."""
-        if self._ports_given % _PORTS_A_HOST + len(ports) > _PORTS_A_HOST:
-            self._ports_given += -self._ports_given % _PORTS_A_HOST  # all ports of a session are on one host
-        host_number, first = divmod(self._ports_given, _PORTS_A_HOST)
-        self._ports_given += len(ports)
+        host, first = self._addresses.take(len(ports), self.settings.host)
         mappings = []
         for place, name in enumerate(ports):
             container, _, protocol = name.partition("/")
-            mappings.append(PortMapping(protocol, int(container), PORT_MIN + first + place))
-        return self.host(host_number), tuple(mappings)
+            mappings.append(PortMapping(protocol, int(container), first + place))
+        return host, tuple(mappings)
 
-    def host(self, number: int = 0) -> str:
-        """The address of the region's host of this number; of the first, also the one that answers pings."""
-        if self.settings.host is not None:
-            return self.settings.host
-        return f"10.{self._number % 256}.{(number + 1) // 256 % 256}.{(number + 1) % 256}"
+    def host(self) -> str:
+        """The address of the region's first host: the one that answers pings."""
+        return self._addresses.host(0, self.settings.host)
 
     def latency_seconds(self) -> float:
         """How long the next answer takes."""

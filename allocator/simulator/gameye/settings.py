@@ -1,8 +1,8 @@
 """How the simulated Gameye behaves: one frozen tree, the same as keyword arguments, TOML script and JSON.
 
 In: tables and values from a script, from options, from the control door or from Python. Out: `SimulatorSettings`, or
-pydantic's `ValidationError`, which `sentence` turns into one line that names each key. Every setting has a default:
-three quick, boundless regions that take any image and any bearer token.
+pydantic's `ValidationError`. Every setting has a default: three quick, boundless regions that take any image and any
+bearer token.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from allocator.simulator.gameye.faults import DuplicatedPorts, ErrorStatus, Fault, Frozen, Names, SpanMs
+from allocator.simulator.gameye.faults import DuplicatedPorts, Fault
+from allocator.simulator.tables import Count, ErrorStatus, Frozen, Name, Names, Rate, RetryAfter, Seconds, SpanMs
 
 PortName = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}/(tcp|udp)$")]
-Name = Annotated[str, StringConstraints(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Scope(StrEnum):
@@ -45,13 +43,6 @@ class ImageSettings(Frozen):
     ports: Annotated[tuple[PortName, ...], Field(min_length=1, max_length=100)] = ("7777/udp",)
 
 
-class RetryAfter(Frozen):
-    """The Retry-After header of 420, 429 and 503, in either of the forms HTTP allows."""
-
-    seconds: Seconds = 1.0
-    form: Literal["seconds", "date"] = "seconds"
-
-
 class WarmPool(Frozen):
     """Sessions already running: a start takes one, and with it the pool's `env`, `args`, `labels` and `tag`."""
 
@@ -72,7 +63,7 @@ class RegionSettings(Frozen):
 
     capacity: Count | None = None
     """Sessions that may be alive at once."""
-    starts_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    starts_per_second: Rate | None = None
     burst: Count = 0
     """Starts a window takes over its rate."""
     window: Literal["sliding", "fixed"] = "sliding"
@@ -115,14 +106,3 @@ class SimulatorSettings(Frozen):
     """How long a stopped session stays `shuttingdown`."""
     seed: int = 0
     faults: tuple[Fault, ...] = (DuplicatedPorts(probability=0.2),)
-
-
-def sentence(error: ValidationError) -> str:
-    """Say each fault of the settings as `key: what is wrong`, the first four, in one line."""
-    faults = []
-    for fault in error.errors(include_input=False, include_url=False)[:4]:
-        key = ".".join(str(part) for part in fault["loc"]) or "settings"
-        message = "unknown setting" if fault["type"] == "extra_forbidden" else fault["msg"]
-        faults.append(f"{key}: {message.removeprefix('Value error, ')}")
-    more = error.error_count() - len(faults)
-    return "; ".join(faults) + (f"; and {more} more" if more > 0 else "")

@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from allocator.simulator.bodies import Violation
 from allocator.simulator.gameye.ledger import Session
-from allocator.simulator.gameye.start_body import Violation
 
 _CODES = {
     400: "BAD_REQUEST",

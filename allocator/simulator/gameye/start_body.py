@@ -6,24 +6,17 @@ a second, on the core that whoever is measured against the simulator also wants.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from allocator.simulator.bodies import Violation
+
 _TTL = re.compile(r"(?=.)(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?", re.ASCII)
 _TEXT_KEYS = ("id", "location", "image", "version", "ttl", "external_id")
 _KEYS = frozenset({*_TEXT_KEYS, "env", "args", "restart", "labels"})
 _NOT_EMPTY = frozenset({"id", "location", "image"})
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One thing wrong with a body."""
-
-    field: str
-    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +33,6 @@ class Asked:
     restart: bool = False
     ttl_seconds: int | None = None
     external_id: str | None = None
-
-
-def read_json(raw: bytes) -> Any:
-    """The JSON value of a body; a `Violation` where it is none."""
-    try:
-        return json.loads(raw.decode())
-    except (ValueError, RecursionError) as error:
-        return Violation("body", f"must be JSON: {error}")
 
 
 def read_start(body: Any) -> Asked | tuple[Violation, ...]:

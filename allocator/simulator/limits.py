@@ -1,14 +1,29 @@
-"""How fast a region starts sessions, and how fast it was asked to.
+"""How fast a vendor admits calls, and how fast it was asked to.
 
-In: monotonic seconds, never going back. Out: whether a start is admitted, and the most events that any rolling
+In: monotonic seconds, never going back. Out: whether a call is admitted, and the most events that any rolling
 second has seen. Both cost the same however long the simulator has run.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal, Protocol
 
-from allocator.simulator.gameye.settings import RegionSettings
+
+class Pace(Protocol):
+    """The settings of a limit."""
+
+    @property
+    def starts_per_second(self) -> float | None:
+        """None admits all."""
+
+    @property
+    def burst(self) -> int:
+        """Taken over the rate in one window."""
+
+    @property
+    def window(self) -> Literal["sliding", "fixed"]:
+        """Whether the limit holds in any second, or in each second of the clock."""
 
 
 class StartLimit:
@@ -19,15 +34,15 @@ class StartLimit:
         self._window_at = -1
         self._in_window = 0
 
-    def admits(self, now: float, settings: RegionSettings) -> bool:
+    def admits(self, now: float, pace: Pace) -> bool:
         """Count one start where the limit has room for it; a start that is refused costs nothing."""
-        rate = settings.starts_per_second
+        rate = pace.starts_per_second
         if rate is None:
             return True
         # Under one a second no window of a second can say the rate: one start in a longer window does.
         window_seconds = max(1.0, 1.0 / rate)
-        starts_max = max(1, int(rate)) + settings.burst
-        if settings.window == "fixed":
+        starts_max = max(1, int(rate)) + pace.burst
+        if pace.window == "fixed":
             return self._admits_fixed(int(now // window_seconds), starts_max)
         while self._admitted and self._admitted[0] <= now - window_seconds:
             self._admitted.popleft()
