@@ -68,12 +68,7 @@ class TestServer:
         assert self._process is None, "the server is running"
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    str(self._binary),
-                    *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", ".", "--save", ""),
-                    *("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"),
-                    *options,
-                ],
+                self.arguments(*options),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -86,6 +81,15 @@ class TestServer:
                 self.kill()
                 pytest.fail(f"{self.kind} did not start:\n{log_text}")
             time.sleep(0.01)
+
+    def arguments(self, *options: str) -> list[str]:
+        """The command that starts it."""
+        return [
+            str(self._binary),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", ".", "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"),
+            *options,
+        ]
 
     def kill(self) -> None:
         """End it as a power cut does; harmless when it is not running."""
@@ -166,7 +170,8 @@ _asked_for = KINDS if os.environ.get("TEST_SERVERS") == "both" else [kind for ki
 
 
 ONE_SERVER = re.compile(
-    r"tests/(crash|service|cli|soak)/|tests/engine/test_engine_(regions|parking|priority|latency|pushback|breaker|levers|ready)"
+    r"tests/(cluster|crash|deploy|service|cli|soak)/|tests/telemetry/test_(canaries|traced)"
+    r"|tests/engine/test_engine_(regions|parking|priority|latency|pushback|breaker|levers|ready|edgegap)"
 )
 """What is about processes, terminals and time, and not about the steps in Redis, which their own tests hold on both."""
 
