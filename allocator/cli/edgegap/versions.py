@@ -1,0 +1,150 @@
+"""`allocator edgegap versions`: versions of an application, one operation a verb."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from allocator.cli.asking import EXIT_FAILURE, complain
+from allocator.cli.edgegap.asking import (
+    ApplicationArgument,
+    VersionArgument,
+    ask_catalog,
+    fail,
+    show_row,
+    show_rows,
+    tell,
+)
+from allocator.cli.edgegap.fields import WithOption, some, vault_of, whole
+from allocator.cli.options import ConfigOption, JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from allocator.providers.edgegap.catalog.client import Catalog
+    from allocator.providers.edgegap.catalog.rows import Version
+
+COLUMNS = (
+    *("name", "is_active", "docker_repository", "docker_image", "docker_tag"),
+    *("req_cpu", "req_memory", "caching_percent"),
+)
+app = typer.Typer(help="Versions of an application.", no_args_is_help=True, rich_markup_mode=None)
+ReplaceActiveOption = Annotated[
+    bool, typer.Option("--replace-active", help="Also change the image of a version that is active.")
+]
+
+
+@app.command("list")
+def list_(
+    application: ApplicationArgument,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List every version of an application."""
+
+    async def ask(catalog: Catalog) -> int:
+        return show_rows(await catalog.versions.list(application), COLUMNS, as_json=as_json)
+
+    ask_catalog(ask, config, assignments)
+
+
+@app.command()
+def show(
+    application: ApplicationArgument,
+    version: VersionArgument,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version."""
+
+    async def ask(catalog: Catalog) -> int:
+        return show_row(await catalog.versions.get(application, version), as_json=as_json)
+
+    ask_catalog(ask, config, assignments)
+
+
+@app.command()
+def create(
+    application: ApplicationArgument,
+    version: VersionArgument,
+    fields: WithOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Create a version; it needs docker_repository, docker_image, docker_tag, req_cpu and req_memory."""
+
+    async def ask(catalog: Catalog) -> int:
+        from allocator.service.edgegap.bodies import new_version
+        from allocator.service.edgegap.declared import DeclaredVersion
+
+        declared = whole(DeclaredVersion, fields)
+        vault = vault_of(value for _, value in declared)
+        made = await catalog.versions.create(application, new_version(version, declared, vault))
+        return tell(made, f"created version {application}/{version}")
+
+    ask_catalog(ask, config, assignments)
+
+
+@app.command()
+def update(
+    application: ApplicationArgument,
+    version: VersionArgument,
+    fields: WithOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    *,
+    replace_active: ReplaceActiveOption = False,
+) -> None:
+    """Change fields of a version; its cpu, memory and GPU cannot be changed, and ports and envs are whole."""
+
+    async def ask(catalog: Catalog) -> int:
+        from allocator.providers.edgegap.catalog.faults import Fault
+        from allocator.providers.edgegap.catalog.sent import VersionChange
+        from allocator.service.edgegap.bodies import values_to_send
+        from allocator.service.edgegap.declared import DeclaredVersion
+
+        values = some(DeclaredVersion, fields)
+        there = await catalog.versions.get(application, version)
+        if isinstance(there, Fault):
+            return fail(there)
+        if (refusal := _refusal(values, there, replace_active=replace_active)) is not None:
+            complain(f"version {application}/{version}: {refusal}")
+            return EXIT_FAILURE
+        change = VersionChange(**values_to_send(values, vault_of(values.values())))
+        changed = await catalog.versions.update(application, version, change)
+        return tell(changed, f"changed version {application}/{version}")
+
+    ask_catalog(ask, config, assignments)
+
+
+@app.command()
+def delete(
+    application: ApplicationArgument,
+    version: VersionArgument,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Delete a version."""
+
+    async def ask(catalog: Catalog) -> int:
+        return tell(await catalog.versions.delete(application, version), f"deleted version {application}/{version}")
+
+    ask_catalog(ask, config, assignments)
+
+
+def _refusal(values: dict[str, Any], there: Version, *, replace_active: bool) -> str | None:
+    from allocator.service.edgegap.compare import FIXED_FIELDS, IMAGE_FIELDS
+
+    fixed = [name for name in FIXED_FIELDS if name in values]
+    if fixed:
+        return f"{fixed[0]} cannot be changed; create a version with another name"
+    image = [name for name in IMAGE_FIELDS if name in values and values[name] != getattr(there, name)]
+    if image and there.is_active is not False and not replace_active:
+        return (
+            f"is active, and its {image[0]} would be another; create a version with another name, "
+            "or allow it with --replace-active"
+        )
+    return None
