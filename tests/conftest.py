@@ -179,6 +179,7 @@ ONE_SERVER = re.compile(
 CALM = re.compile(
     r"test_engine_(regions|pushback|levers|latency|priority|breaker|fleet)\.py"
     r"|test_engine_parking\.py::.*(cost_another|expire_soon|all_served_once)"
+    r"|test_engine_edgegap\.py::.*(two_seconds|within_its_rates|faults_and)"
     r"|crash/test_(chaos|worker_ends|redis_bad_days)\.py|cli/test_bench\.py|client_wait.*ten_thousand"
 )
 """What measures rates or waits in real time: side by side with other such tests it would measure them."""

@@ -23,6 +23,7 @@ from typing import Protocol
 from allocator.contract.allocation import Attempt
 from allocator.contract.codes import Code
 from allocator.contract.request import Priority
+from allocator.contract.values import quick
 
 BATCH_MAX = 256
 NEVER_MS = -(2**53)
@@ -48,6 +49,7 @@ class NamespaceTaken(Exception):  # noqa: N818 - as above
     """The namespace belongs to another deployment or to a newer contract."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry of a request stream, pending under our name. `raw` is None where it has no field `request`."""
@@ -62,6 +64,7 @@ class Entry:
         return int(self.entry_id.partition("-")[0])
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """An ask to take one request over."""
@@ -78,6 +81,7 @@ class Reservation:
     """Leave it where it is, if the id is new: it could not be served by its deadline."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A request that is ours until its lease ends; the fence proves it."""
@@ -163,12 +167,14 @@ class Condemned:
     """
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The last state of one request: `fields` of its hash begin with `state`; `event` announces it.
 
-    `session` is what an allocation hands over, as (provider, session id); `condemn` what must not outlive it. `bury`
-    keeps the bytes as a dead letter of this code. `trail` is kept with the record, in place of an earlier one.
+    `session` is what an allocation hands over, as (provider, session id), `native_id` what its provider calls it where
+    it takes no id of ours; neither may be condemned. `condemn` is what must not outlive it. `bury` keeps the bytes as a
+    dead letter of this code. `trail` is kept with the record, in place of an earlier one.
     """
 
     hold: Hold
@@ -176,11 +182,13 @@ class Ending:
     event: str
     keep_ms: int
     session: tuple[str, str] | None = None
+    native_id: str | None = None
     condemn: tuple[Condemned, ...] = ()
     bury: Code | None = None
     trail: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Done:
     """Recorded and announced."""

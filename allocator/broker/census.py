@@ -28,6 +28,8 @@ class Standing(StrEnum):
     """Its request has not ended."""
     OTHERWISE = "otherwise"
     """Its request has ended, and not with this session in play."""
+    DOUBLED = "doubled"
+    """Its request is allocated on another that bears the same id of ours: a create that was doubled."""
     NO_RECORD = "no_record"
 
 
@@ -42,11 +44,12 @@ class OrphanKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A session that was seen; `request_id` is what its label says."""
+    """A session that was seen; `request_id` is what its label says, `native_id` as a `Session` has it."""
 
     provider: str
     session_id: str
     request_id: str | None
+    native_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,10 @@ class Census(Protocol):
 
     async def turn(self, hold_ms: int) -> bool:
         """Take the turn to reconcile for so long; False where another worker has it."""
+        ...
+
+    async def lead(self, hold_ms: int) -> bool:
+        """Take the lead in sampling for the fleet, or keep it, for so long; False where another worker has it."""
         ...
 
     async def snapshot(self) -> Snapshot:

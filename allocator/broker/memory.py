@@ -257,14 +257,17 @@ class MemoryBroker:
             return Stale(record.final, _id(record)) if record else Stale()
         if record.final is not None:
             return Already(_id(record))
-        if ending.session in store.condemned:
-            return IsCondemned()
+        if ending.session is not None:
+            provider, session_id = ending.session
+            names = {ending.session, (provider, ending.native_id or session_id)}
+            if not names.isdisjoint(store.condemned):
+                return IsCondemned()
         for each in ending.condemn:
             store.condemn(each, 0)
         state = ending.fields["state"]
         store.drop_allocation(hold.request_id, "error_code", "error_message")
         store.write_allocation(hold.request_id, dict(ending.fields), keep_ms=ending.keep_ms)
-        record.final, record.session = state, ending.session
+        record.final, record.session, record.native_id = state, ending.session, ending.native_id
         if ending.bury is not None and record.priority is not None:
             entry = Entry(record.priority, record.entry_id, record.body)
             message = ending.fields.get("error_message", "")

@@ -108,8 +108,10 @@ class MemoryAftermath:
         """See `Aftermath.condemn`."""
         store = self._ask()
         record, name = store.record(request_id), (condemned.provider, condemned.session_id)
-        if record is not None and record.final == "allocated" and record.session == name and not release:
-            return False
+        if record is not None and record.final == "allocated" and record.session is not None and not release:
+            serves = {record.session, (record.session[0], record.native_id or record.session[1])}
+            if name in serves:
+                return False
         store.condemned.pop(name, None)
         store.condemn(condemned, 0)
         return True

@@ -23,6 +23,14 @@ class MemoryCensus:
         store.turn_until_ms = store.now_ms() + hold_ms
         return True
 
+    async def lead(self, hold_ms: int) -> bool:
+        """See `Census.lead`."""
+        store = self._ask()
+        if store.leader is not self and store.now_ms() < store.lead_until_ms:
+            return False
+        store.leader, store.lead_until_ms = self, store.now_ms() + hold_ms
+        return True
+
     async def snapshot(self) -> Snapshot:
         """See `Census.snapshot`."""
         store = self._ask()
@@ -65,15 +73,19 @@ class MemoryCensus:
 
     def _standing(self, sighting: Sighting) -> Standing:
         store, request_id = self._store, sighting.request_id or ""
-        name = (sighting.provider, sighting.session_id)
+        public_id = sighting.native_id or sighting.session_id
+        names = {(sighting.provider, sighting.session_id), (sighting.provider, public_id)}
         record, answer = store.record(request_id), store.allocation(request_id)
         named = record.session[1] if record is not None and record.session is not None else None
-        if record is not None and record.final == "allocated" and named == sighting.session_id:
+        is_named = record is not None and record.final == "allocated" and named == sighting.session_id
+        if is_named and record is not None and (record.native_id or public_id) == public_id:
             return Standing.IN_PLAY
-        if answer.get("state") == "allocated" and answer.get("session_id") == sighting.session_id:
+        if answer.get("state") == "allocated" and answer.get("session_id") == public_id:
             return Standing.IN_PLAY
-        if name in store.condemned:
+        if not names.isdisjoint(store.condemned):
             return Standing.CONDEMNED
+        if is_named:
+            return Standing.DOUBLED
         if record is None:
             return Standing.NO_RECORD
         if record.final is not None:

@@ -57,6 +57,7 @@ class Record:
     reply_to: list[str] = field(default_factory=list)
     final: str | None = None
     session: tuple[str, str] | None = None
+    native_id: str | None = None
     expires_at_ms: int | None = None
 
 
@@ -117,6 +118,8 @@ class MemoryStore:
         self.orders_pending: dict[str, tuple[Order, int]] = {}
         self.signals: list[str] = []
         self.turn_until_ms = 0
+        self.leader: object | None = None
+        self.lead_until_ms = 0
         self.levers: dict[str, str] = {}
         self.stops: dict[tuple[str, str], int] = {}
         self.orphans: dict[str, tuple[int, Tally, tuple[Orphan, ...]]] = {}

@@ -158,7 +158,7 @@ def commit(
         hold, session = ending.hold, ending.session
         named += [keys.record(hold.request_id), keys.allocation(hold.request_id)]
         args += [hold.request_id, hold.fence, ending.keep_ms]
-        args += [session[1], f"{session[0]}/{session[1]}"] if session else ["", ""]
+        args += [session[1], f"{session[0]}/{session[1]}", ending.native_id or ""] if session else ["", "", ""]
         args += [ending.event, ending.bury.value if ending.bury else "", ending.trail]
         args += [len(ending.condemn), len(ending.fields) * 2]
         for each in ending.condemn:

@@ -32,6 +32,7 @@ from allocator.broker.steps import BLOCK_MS, Steps
 from allocator.contract.allocation import Attempt, encode_attempts
 from allocator.contract.codes import Code
 from allocator.contract.keys import CONTRACT_VERSION, GROUP, Keys
+from allocator.contract.partitions import Partitions
 from allocator.contract.request import Priority
 from allocator.redis_io.batching import Batcher
 from allocator.redis_io.connect import RedisConnection
@@ -77,12 +78,14 @@ class StreamsBroker:
         result_ttl_ms: int,
         results_max_age_ms: int,
         fence: Callable[[], str],
+        partitions: Partitions | None = None,
     ) -> None:
-        """`fence` gives a text that is never given twice by any process."""
+        """`fence` gives a text that is never given twice by any process; `partitions` are those that `keys` is of."""
         self.steps = Steps(connection, self.prepare)
         self._keys = keys
         self._deployment = deployment
         self._worker = worker
+        self._partitions = partitions or Partitions(keys.namespace)
         self._lease_ms = lease_ms
         self._result_ttl_ms = result_ttl_ms
         self._results_max_age_ms = results_max_age_ms
@@ -104,18 +107,29 @@ class StreamsBroker:
     async def prepare(self) -> None:
         """See `Broker.prepare`; UnfitServer where the server may not be used."""
         async with self.steps.asking():
-            await check_server(self.steps.connection)
-        keys = [self._keys.meta, *self._streams(), self._keys.cancellations]
-        now_ms, contract, deployment = await self._run("prepare", keys, [CONTRACT_VERSION, self._deployment, GROUP])
+            await check_server(await self.steps.connection.server_of(self._keys.meta))
+        if self._partitions.count > 1:
+            # First of all the whole's: a partition of another split must not be made.
+            await self._claim(self._partitions.whole, [])
+        await self._claim(self._keys, [*self._streams(), self._keys.cancellations])
+
+    async def _claim(self, keys: Keys, streams: Sequence[str]) -> None:
+        """Make a namespace ours, or see that it is."""
+        count, name = self._partitions.count, keys.namespace
+        args = [CONTRACT_VERSION, self._deployment, GROUP, count]
+        now_ms, contract, deployment, partitions = await self._run("prepare", [keys.meta, *streams], args)
         self._saw_time(now_ms)
         if deployment.decode() != self._deployment:
             raise NamespaceTaken(
-                f"namespace {self._keys.namespace!r} belongs to the deployment {deployment.decode()!r}: "
+                f"namespace {name!r} belongs to the deployment {deployment.decode()!r}: "
                 f"set deployment to that, or choose another namespace"
             )
         if int(contract) > CONTRACT_VERSION:
+            raise NamespaceTaken(f"namespace {name!r} speaks contract {int(contract)}: upgrade this worker")
+        if int(partitions) != count:
             raise NamespaceTaken(
-                f"namespace {self._keys.namespace!r} speaks contract {int(contract)}: upgrade this worker"
+                f"namespace {name!r} was made with partitions = {int(partitions)}, which cannot change, "
+                f"and the settings say {count}: set partitions to {int(partitions)}, or choose another namespace"
             )
 
     async def look_back(self) -> int:

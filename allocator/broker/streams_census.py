@@ -27,7 +27,7 @@ from allocator.contract.allocation import compact
 from allocator.contract.keys import Keys
 from allocator.redis_io.scripts import Script
 
-_NAMES = ("turn", "snapshot", "standings", "hasten", "keep_orphans")
+_NAMES = ("turn", "lead", "snapshot", "standings", "hasten", "keep_orphans")
 _SCRIPTS = {name: Script.load("allocator.broker.scripts", name) for name in _NAMES}
 _COUNTS = "counts"
 
@@ -43,6 +43,10 @@ class StreamsCensus:
     async def turn(self, hold_ms: int) -> bool:
         """See `Census.turn`."""
         return bool(await self._run("turn", [self._keys.reconciler], [self._worker, hold_ms]))
+
+    async def lead(self, hold_ms: int) -> bool:
+        """See `Census.lead`."""
+        return bool(await self._run("lead", [self._keys.sampler], [self._worker, hold_ms]))
 
     async def snapshot(self) -> Snapshot:
         """See `Census.snapshot`."""
@@ -64,7 +68,7 @@ class StreamsCensus:
             for each in sightings[start : start + BATCH_MAX]:
                 request_id = each.request_id or ""
                 keys += [self._keys.record(request_id), self._keys.allocation(request_id)]
-                args += [each.session_id, f"{each.provider}/{each.session_id}"]
+                args += [each.session_id, f"{each.provider}/{each.session_id}", each.native_id or ""]
             found += [Standing(reply.decode()) for reply in await self._run("standings", keys, args)]
         return found
 

@@ -32,7 +32,9 @@ def ask_client(
     from allocator.client import AllocatorClient
 
     async def asked(settings: Settings) -> int:
-        async with AllocatorClient(settings.redis.url.get_secret_value(), settings.namespace) as client:
+        async with AllocatorClient(
+            settings.redis.url.get_secret_value(), settings.namespace, settings.partitions
+        ) as client:
             return await ask(client)
 
     ask_redis(asked, config, assignments)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What could not be taken up, kept with its bytes.", no_args_is_help=True, rich_markup_mode=None)
 
-_ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
+_ENTRY = re.compile(r"(?:\d{1,4}/)?\d{1,20}-\d{1,20}")
 _MESSAGE_WIDTH = 100
 EntryArgument = Annotated[str, typer.Argument(metavar="ENTRY", help="As `list` names it.")]
 

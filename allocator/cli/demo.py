@@ -1,7 +1,8 @@
 """`allocator demo`: the whole service on this machine, with matches going in and addresses coming out.
 
 An embedded server, a simulated Gameye whose first region is soon full and whose second lets only so many start a
-second, two workers and a matchmaker; live progress, a table of results, then exit 0. Nothing is left behind.
+second, two workers and a matchmaker; live progress, a table of results, then exit 0. Nothing is left behind. With
+`--edgegap` the first region goes on at a second host in the same city.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from allocator.cli.stage import Stage
     from allocator.client import AllocatorClient
 
-EXIT_BAD, EXIT_SERVER = 1, 3
+EXIT_BAD, EXIT_OPTIONS, EXIT_SERVER = 1, 2, 3
 WORKERS = 2
 PATIENCE_SECONDS = 90.0
 REFRESH_SECONDS = 0.1
@@ -47,6 +48,19 @@ rate = 100
 [catalog.arena]
 ports = {{ game = "7777/udp" }}
 """
+WITH_EDGEGAP = """
+[edgegap]
+base_url = "{edgegap}"
+account = "demo"
+token = "demo"
+locations.amsterdam = {{ lat = 52.37, lon = 4.89 }}
+"""
+BOTH_HOSTS = """\
+destinations = [
+  {{ provider = "gameye", location = "europe", rate = 100 }},
+  {{ provider = "edgegap", location = "amsterdam", rate = 40 }},
+]
+"""
 WISHES = (("europe", "us-east", "us-west"), ("us-east", "us-west"), ("europe", "us-west"))
 
 
@@ -58,6 +72,9 @@ def demo(
         bool,
         typer.Option("--chaos", help="Kill a worker with -9 every second, beside a naive loop under the same kills."),
     ] = False,
+    edgegap: Annotated[
+        bool, typer.Option("--edgegap", help="A second host beside Gameye: where Europe is full, it goes on there.")
+    ] = False,
     keep_running: Annotated[bool, typer.Option("--keep-running", help="Stay up afterwards, until Ctrl-C.")] = False,
 ) -> None:
     """Show the whole service on this machine. Matches go in, addresses come out, a full region is passed over."""
@@ -65,16 +82,19 @@ def demo(
 
     async def main() -> int:
         with tempfile.TemporaryDirectory(prefix="allocator-demo-") as directory:
+            if chaos and edgegap:
+                typer.echo("allocator: --chaos compares on Gameye alone; leave --edgegap out", err=True)
+                return EXIT_OPTIONS
             if chaos:
                 from allocator.cli.chaos import show_chaos
 
                 return await show_chaos(Path(directory), matches, rate)
-            return await _show(Path(directory), matches, rate, keep_running=keep_running)
+            return await _show(Path(directory), matches, rate, edgegap=edgegap, keep_running=keep_running)
 
     raise typer.Exit(run_loop(main()))
 
 
-async def _show(directory: Path, matches: int, rate: float, *, keep_running: bool) -> int:
+async def _show(directory: Path, matches: int, rate: float, *, edgegap: bool, keep_running: bool) -> int:
     from allocator.cli.stage import Stage, StageError, stop_signals
     from allocator.redis_io.errors import EmbeddedUnavailable
 
@@ -87,8 +107,11 @@ async def _show(directory: Path, matches: int, rate: float, *, keep_running: boo
         "us-east:rate=20,burst=3,latency_ms=120-280",
         "us-west:latency_ms=120-280",
     )
-    async with Stage(directory, settings=SETTINGS, regions=regions, workers=WORKERS) as stage:
-        typer.echo("starting an embedded server, a simulated Gameye and two workers ...")
+    settings = with_edgegap(SETTINGS) if edgegap else SETTINGS
+    options = ("--start-seconds", "0.3-1.5") if edgegap else None
+    async with Stage(directory, settings=settings, regions=regions, workers=WORKERS, edgegap=options) as stage:
+        hosts = "a simulated Gameye, a simulated Edgegap" if edgegap else "a simulated Gameye"
+        typer.echo(f"starting an embedded server, {hosts} and two workers ...")
         try:
             await stage.open()
         except (StageError, EmbeddedUnavailable) as error:
@@ -99,6 +122,12 @@ async def _show(directory: Path, matches: int, rate: float, *, keep_running: boo
             typer.echo(f"still running, with logs in {directory}; Ctrl-C ends it")
             await stop.wait()
     return code
+
+
+def with_edgegap(settings: str) -> str:
+    """The same, with Europe at both hosts, and what Edgegap calls the image."""
+    settings = settings.replace("[regions.europe]\nrate = 100\n", f"[regions.europe]\n{BOTH_HOSTS}")
+    return f'{settings}edgegap = {{{{ application = "arena", version = "v1" }}}}\n{WITH_EDGEGAP}'
 
 
 async def _play(stage: Stage, matches: int, rate: float, stop: asyncio.Event, full_at: int) -> int:
@@ -124,9 +153,9 @@ async def _play(stage: Stage, matches: int, rate: float, stop: asyncio.Event, fu
             console.print("stopped; ending what runs ...")
             return 0
         await playing
-        ledger = await fetch_ledger(stage.gameye_url)
-    console.print(results(tally, ledger, full_at))
-    return 0 if tally.all_served(ledger) else EXIT_BAD
+        ledgers = [await fetch_ledger(url) for url in (stage.gameye_url, stage.edgegap_url) if url]
+    console.print(results(tally, ledgers, full_at))
+    return 0 if tally.all_served(ledgers) else EXIT_BAD
 
 
 async def _matchmaker(client: AllocatorClient, tally: Tally, rate: float) -> None:

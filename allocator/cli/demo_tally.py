@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class Tally:
     unanswered: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     served_by: Counter[str] = field(default_factory=Counter)
+    hosted_by: Counter[str] = field(default_factory=Counter)
     first_wish: Counter[str] = field(default_factory=Counter)
     passed_over: Counter[tuple[str, str]] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -36,6 +38,7 @@ class Tally:
         if allocation.state is State.ALLOCATED and allocation.region and allocation.session_id:
             self.seconds.append(seconds)
             self.served_by[allocation.region] += 1
+            self.hosted_by[allocation.provider or "gameye"] += 1
             self.sessions.add(allocation.session_id)
             if allocation.region != wished:
                 self.passed_over[wished, allocation.region] += 1
@@ -50,21 +53,23 @@ class Tally:
         ordered = sorted(self.seconds)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
-    def all_served(self, ledger: dict[str, Any]) -> bool:
+    def all_served(self, ledgers: Sequence[dict[str, Any]]) -> bool:
         """Whether every match has a server, and every server its match."""
-        return len(self.sessions) == self.wanted == alive(ledger)
+        return len(self.sessions) == self.wanted == sum(alive(ledger) for ledger in ledgers)
 
 
 async def fetch_ledger(base_url: str) -> dict[str, Any]:
-    """What the simulated provider has seen."""
-    async with aiohttp.ClientSession() as session, session.get(f"{base_url}/_simulator/ledger?sessions=false") as reply:
+    """The counts of a simulated host."""
+    counts = f"{base_url}/_simulator/ledger?sessions=false&rows=false"
+    async with aiohttp.ClientSession() as session, session.get(counts) as reply:
         ledger: dict[str, Any] = await reply.json()
         return ledger
 
 
 def alive(ledger: dict[str, Any]) -> int:
-    """Sessions that run at the provider."""
-    return sum(by_status.get("running", 0) for by_status in ledger["sessions_by_status"].values())
+    """Sessions that run at a host: Gameye calls them `running`, Edgegap `READY`."""
+    places = ledger.get("sessions_by_status", ledger.get("deployments_by_state", {}))
+    return sum(by_status.get("running", 0) + by_status.get("READY", 0) for by_status in places.values())
 
 
 def progress(tally: Tally) -> RenderableType:
@@ -78,7 +83,7 @@ def progress(tally: Tally) -> RenderableType:
     )
 
 
-def results(tally: Tally, ledger: dict[str, Any], full_at: int) -> RenderableType:
+def results(tally: Tally, ledgers: Sequence[dict[str, Any]], full_at: int) -> RenderableType:
     """The table at the end, and where to look next."""
     table = Table(title="allocator demo", show_header=False, title_justify="left")
     table.add_column(style="bold")
@@ -91,13 +96,24 @@ def results(tally: Tally, ledger: dict[str, Any], full_at: int) -> RenderableTyp
     for (wished, region), count in sorted(tally.passed_over.items()):
         table.add_row("fell back", f"{wished} -> {region}: {count}")
     table.add_row("enqueue to answer", f"p50 {tally.quantile(0.5):.3f} s   p99 {tally.quantile(0.99):.3f} s")
-    table.add_row("sessions at the provider", f"{alive(ledger)} running, for {len(tally.sessions)} allocations")
-    for region, answers in sorted(ledger["posts_by_status"].items()):
-        said = ", ".join(f"{status}: {count}" for status, count in sorted(answers.items()))
-        fastest = ledger["starts_per_second_max"].get(region, 0)
-        table.add_row(f"POST /session, {region}", f"{said}   (at most {fastest} starts in a second)")
+    if len(ledgers) > 1:
+        table.add_row("hosted by", "   ".join(f"{host}: {count}" for host, count in sorted(tally.hosted_by.items())))
+    running = sum(alive(ledger) for ledger in ledgers)
+    table.add_row("sessions at the provider", f"{running} running, for {len(tally.sessions)} allocations")
+    gameye, *others = ledgers
+    for region, answers in sorted(gameye["posts_by_status"].items()):
+        fastest = gameye["starts_per_second_max"].get(region, 0)
+        table.add_row(f"POST /session, {region}", f"{_said(answers)}   (at most {fastest} starts in a second)")
+    for edgegap in others:
+        for call, answers in sorted(edgegap["calls_by_status"].items()):
+            fastest = edgegap["calls_per_second_max"][call]
+            table.add_row(f"Edgegap, {call}", f"{_said(answers)}   (at most {fastest} in a second)")
     return Group(
         table,
         Text(f"europe had room for {full_at} and said 420 from then on; us-east lets 20 start a second."),
         Text("Look next:  allocator dev   (the same, for your own matchmaker)   README.md   allocator --help"),
     )
+
+
+def _said(answers: Mapping[str, int]) -> str:
+    return ", ".join(f"{status}: {count}" for status, count in sorted(answers.items()))

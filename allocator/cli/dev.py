@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from allocator.cli.stage import Stage
+
 EXIT_SERVER = 3
-REDIS_PORT, GAMEYE_PORT, ADMIN_PORT = 6390, 8470, 9464
+REDIS_PORT, GAMEYE_PORT, EDGEGAP_PORT, ADMIN_PORT = 6390, 8470, 8471, 9464
 
 SETTINGS = """\
 deployment = "dev"
@@ -31,13 +34,37 @@ rate = 40
 [regions.us-east]
 rate = 20
 """
+WITH_EDGEGAP = """
+[edgegap]
+base_url = "{edgegap}"
+account = "dev"
+token = "dev"
+locations.amsterdam = {{ lat = 52.37, lon = 4.89 }}
+
+[regions.amsterdam]
+destinations = [{{ provider = "edgegap", location = "amsterdam", rate = 20 }}]
+
+[regions.eu-any]
+destinations = [
+  {{ provider = "gameye", location = "europe", rate = 40 }},
+  {{ provider = "edgegap", location = "amsterdam", rate = 20 }},
+]
+
+[catalog.my-game]
+edgegap = {{ application = "my-game", version = "v1" }}
+"""
 REGIONS = ("europe:latency_ms=150-350", "us-east:capacity=200,rate=20,burst=5,latency_ms=150-350")
 
 
 def dev(
     redis_port: Annotated[int, typer.Option(help="Of the embedded server.")] = REDIS_PORT,
     gameye_port: Annotated[int, typer.Option(help="Of the simulated Gameye.")] = GAMEYE_PORT,
+    edgegap_port: Annotated[int, typer.Option(help="Of the simulated Edgegap.")] = EDGEGAP_PORT,
     admin_port: Annotated[int, typer.Option(help="Of metrics and probes.")] = ADMIN_PORT,
+    *,
+    edgegap: Annotated[
+        bool, typer.Option("--edgegap", help="A simulated Edgegap as well, and regions `amsterdam` and `eu-any` there.")
+    ] = False,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep the data here; without it nothing is kept.", show_default=False)
     ] = None,
@@ -53,13 +80,20 @@ def dev(
             home.mkdir(parents=True, exist_ok=True)
             stop = asyncio.Event()
             stop_signals(stop)
-            async with Stage(home, settings=SETTINGS, regions=REGIONS, workers=1) as stage:
+            settings = SETTINGS + WITH_EDGEGAP if edgegap else SETTINGS
+            options = () if edgegap else None
+            async with Stage(home, settings=settings, regions=REGIONS, workers=1, edgegap=options) as stage:
                 try:
-                    await stage.open(redis_port=redis_port, gameye_port=gameye_port, admin_port=admin_port)
+                    await stage.open(
+                        redis_port=redis_port,
+                        gameye_port=gameye_port,
+                        edgegap_port=edgegap_port,
+                        admin_port=admin_port,
+                    )
                 except (StageError, EmbeddedUnavailable) as error:
                     typer.echo(f"allocator: {error}", err=True)
                     return EXIT_SERVER
-                typer.echo(_where(stage.redis_url, stage.gameye_url, stage.admin_urls[0], home))
+                typer.echo(_where(stage, home))
                 await stop.wait()
                 typer.echo("stopping")
         return 0
@@ -67,13 +101,18 @@ def dev(
     raise typer.Exit(run_loop(main()))
 
 
-def _where(redis_url: str, gameye_url: str, admin_url: str, home: Path) -> str:
-    port = redis_url.rpartition(":")[2].partition("/")[0]
-    request = '{"id":"m-1","image":"my-game","regions":["europe","us-east"]}'
+def _where(stage: Stage, home: Path) -> str:
+    port = stage.redis_url.rpartition(":")[2].partition("/")[0]
+    regions = '["amsterdam"]' if stage.edgegap_url else '["europe","us-east"]'
+    request = f'{{"id":"m-1","image":"my-game","regions":{regions}}}'
+    hosts = [("Gameye", stage.gameye_url), ("Edgegap", stage.edgegap_url)]
+    simulated = "\n".join(
+        f"{f'simulated {name}':<28}{url}   (its ledger: {url}/_simulator/ledger)" for name, url in hosts if url
+    )
     return f"""\
-Redis for your matchmaker   {redis_url}
-simulated Gameye            {gameye_url}   (its ledger: {gameye_url}/_simulator/ledger)
-metrics and probes          {admin_url}/metrics
+Redis for your matchmaker   {stage.redis_url}
+{simulated}
+metrics and probes          {stage.admin_urls[0]}/metrics
 settings and logs           {home}
 
 Try:  redis-cli -p {port} XADD '{{allocator}}:requests' '*' request '{request}'

@@ -15,6 +15,7 @@ from allocator.cli import (
     demo,
     dev,
     doctor,
+    edgegap,
     explain,
     matches,
     orphans,
@@ -62,6 +63,7 @@ app.command("resume")(pause.resume)
 app.command("orphans")(orphans.orphans)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(edgegap.app, name="edgegap")
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("config")(config.config)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from allocator.broker.aftermath import Aftermath
     from allocator.broker.census import Census, Orphan, Snapshot
     from allocator.providers.provider import Provider, Session
+    from allocator.service.records import Records
     from allocator.service.settings import Settings
 
 CALL_SECONDS = 10.0
@@ -52,7 +53,7 @@ def orphans(
     Where Redis has lost a record, a match may play on an orphan: look before you stop one.
     """
     from allocator.broker.broker import BrokerUnavailable
-    from allocator.providers.gameye.credential import CredentialError
+    from allocator.providers.credential import CredentialError
     from allocator.redis_io.errors import RedisFault, RedisUrlError
     from allocator.service.process import run_loop
 
@@ -70,47 +71,56 @@ def orphans(
 
 async def _ask(settings: Settings, stop: Sequence[str], *, as_json: bool) -> int:
     from allocator.redis_io.connect import connect
-    from allocator.service.wiring import build_broker, build_providers
+    from allocator.service.hosts import build_providers
+    from allocator.service.records import build_records, known_partitions
 
     providers = build_providers(settings, report=complain)
     try:
         async with await connect(settings.redis.url.get_secret_value(), name="orphans") as connection:
-            _, aftermath, census, _ = build_broker(settings, connection)
-            before = await census.snapshot()
-            if before.deployment not in {None, settings.deployment}:
-                complain(
-                    f"namespace {settings.namespace!r} belongs to the deployment {before.deployment!r}: "
-                    "set deployment to that, or name another namespace"
-                )
-                return EXIT_USAGE
-            look = _Look(settings, providers, census, aftermath, before)
-            await look.run()
-            stops = [await look.stop(each) for each in stop]
+            partitions = await known_partitions(connection, settings)
+            looks = []
+            for records in build_records(settings, connection, partitions):
+                before = await records.census.snapshot()
+                if before.deployment not in {None, settings.deployment}:
+                    complain(
+                        f"namespace {settings.namespace!r} belongs to the deployment {before.deployment!r}: "
+                        "set deployment to that, or name another namespace"
+                    )
+                    return EXIT_USAGE
+                look = _Look(settings, providers, records, before)
+                await look.run()
+                looks.append(look)
+            stops = [await _responsible(each, looks).stop(each) for each in stop]
     finally:
         for provider in providers.values():
             await provider.close()
-    _print(look, stops, before, as_json=as_json)
-    if look.failures:
+    _print(looks, stops, as_json=as_json)
+    if any(look.failures for look in looks):
         return EXIT_REDIS
     return EXIT_FAILURE if any(each.result in {"failed", "refused"} for each in stops) else 0
 
 
+def _responsible(session_id: str, looks: Sequence[_Look]) -> _Look:
+    """The partition whose records speak for a session; any, where it bears no mark of one."""
+    return next((look for look in looks if look.is_ours(session_id)), looks[0])
+
+
 class _Look:
-    """One look at every provider, held against Redis."""
+    """One look at every provider, held against the records of one partition."""
 
     def __init__(
         self,
         settings: Settings,
         providers: Mapping[str, Provider],
-        census: Census,
-        aftermath: Aftermath,
+        records: Records,
         before: Snapshot,
     ) -> None:
         self._settings = settings
         self._providers = providers
-        self._census = census
-        self._aftermath = aftermath
-        self._before = before
+        self._namespace = records.keys.namespace
+        self._census: Census = records.census
+        self._aftermath: Aftermath = records.aftermath
+        self.before = before
         self._seen: dict[str, tuple[Provider, Session]] = {}
         self.orphans: dict[str, Orphan] = {}
         self.failures: dict[str, str] = {}
@@ -125,9 +135,13 @@ class _Look:
             if isinstance(sessions, LookupFailed):
                 self.failures[name] = sessions.message
                 continue
-            reckoning = await reckon(self._census, self._before, name, sessions, self._settings.namespace)
-            self._seen |= {session.id: (provider, session) for session in sessions}
+            reckoning = await reckon(self._census, self.before, name, sessions, self._namespace)
+            self._seen |= {session.public_id: (provider, session) for session in sessions}
             self.orphans |= {orphan.session_id: orphan for orphan in reckoning.orphans}
+
+    def is_ours(self, session_id: str) -> bool:
+        """Whether a session bears the mark of this partition."""
+        return session_id in self._seen and self._seen[session_id][1].namespace == self._namespace
 
     async def stop(self, session_id: str) -> Stop:
         """Condemn and stop one, if it is an orphan."""
@@ -156,13 +170,14 @@ class _Look:
         provider, session = self._seen[session_id]
         if session.state is SessionState.ENDED:
             return "it has ended"
-        if session.namespace not in {None, self._settings.namespace}:
+        if session.namespace not in {None, self._namespace}:
             return f"it belongs to the namespace {session.namespace!r}: ask there"
         if session.request_id is None:
             return "no label says which request it serves, so nothing shows that it is not in play: see the provider"
-        if self._before.deployment is None:
+        if self.before.deployment is None:
             return "this Redis holds nothing of the namespace: check redis.url and namespace, and start a worker first"
-        (standing,) = await self._census.standings([Sighting(provider.name, session_id, session.request_id)])
+        seen = Sighting(provider.name, session.id, session.request_id, session.native_id)
+        (standing,) = await self._census.standings([seen])
         match standing:
             case Standing.IN_PLAY:
                 return _in_play(session.request_id)
@@ -179,17 +194,27 @@ def _in_play(request_id: str | None) -> str:
     return f"it is in play: the request {request_id} is allocated on it; 'allocator cancel {request_id}' releases it"
 
 
-def _print(look: _Look, stops: Sequence[Stop], before: Snapshot, *, as_json: bool) -> None:
-    found = [_described(orphan, before) for orphan in look.orphans.values()]
-    for provider, message in look.failures.items():
+def _print(looks: Sequence[_Look], stops: Sequence[Stop], *, as_json: bool) -> None:
+    # What bears no mark of a partition is an orphan where none of them explains it.
+    everywhere = set.intersection(*(set(look.orphans) for look in looks))
+    listed = {
+        each: _described(orphan, look.before)
+        for look in looks
+        for each, orphan in look.orphans.items()
+        if look.is_ours(each) or each in everywhere
+    }
+    found = list(listed.values())
+    failures = {provider: message for look in looks for provider, message in look.failures.items()}
+    loss_ms = max(look.before.loss_ms for look in looks)
+    for provider, message in failures.items():
         complain(f"the sessions at {provider} cannot be listed: {message}")
     if as_json:
         stopped = [asdict(each) for each in stops]
-        typer.echo(json_line({"orphans": found, "stops": stopped, "failures": look.failures}))
+        typer.echo(json_line({"orphans": found, "stops": stopped, "failures": failures}))
         return
-    if before.loss_ms and any((each["created_at"] or 0) <= before.loss_ms for each in found):
-        complain(f"Redis lost data at {timestamp(before.loss_ms)}: a match may play on what was created before")
-    if not found and not look.failures:
+    if loss_ms and any((each["created_at"] or 0) <= loss_ms for each in found):
+        complain(f"Redis lost data at {timestamp(loss_ms)}: a match may play on what was created before")
+    if not found and not failures:
         typer.echo("no orphans")
     for each in found:
         words = (each[name] for name in ("provider", "session_id", "location", "age", "request_id", "kind"))

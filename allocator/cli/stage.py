@@ -1,6 +1,6 @@
-"""A whole service on this machine: embedded server, simulated Gameye, workers; for `demo` and `dev`.
+"""A whole service on this machine: embedded server, simulated hosts, workers; for `demo` and `dev`.
 
-In: a directory and what the simulator shall be like. Out: a `Stage` with the URLs of what runs. Promises: everything
+In: a directory and what the hosts shall be like. Out: a `Stage` with the URLs of what runs. Promises: everything
 listens on loopback; nothing is left running once it is closed, whichever way that comes; each process logs into the
 directory. The settings that the workers use lie there as `allocator.toml`, a file to begin one's own with.
 """
@@ -33,31 +33,46 @@ class Stage:
     """What runs, until closed."""
 
     def __init__(
-        self, directory: Path, *, settings: str, regions: Sequence[str], workers: int, faults: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        settings: str,
+        regions: Sequence[str],
+        workers: int,
+        faults: Sequence[str] = (),
+        edgegap: Sequence[str] | None = None,
     ) -> None:
-        """`settings` is TOML with `{redis}` and `{gameye}` in the place of URLs.
+        """`settings` is TOML with `{redis}`, `{gameye}` and `{edgegap}` in the place of URLs.
 
-        `regions` and `faults` are as `simulate` takes them.
+        `regions` and `faults` are as `simulate gameye` takes them. `edgegap` are options of `simulate edgegap`; None
+        leaves that host out.
         """
         self.directory = directory
         self._settings = settings
         self._regions = regions
         self._faults = faults
+        self._edgegap = edgegap
         self._wanted_workers = workers
         self._workers: list[asyncio.subprocess.Process] = []
         self._server: EmbeddedServer | None = None
         self._processes: list[asyncio.subprocess.Process] = []
         self.redis_url = ""
         self.gameye_url = ""
+        self.edgegap_url = ""
         self.admin_urls: list[str] = []
 
-    async def open(self, *, redis_port: int | None = None, gameye_port: int = 0, admin_port: int = 0) -> None:
+    async def open(
+        self, *, redis_port: int | None = None, gameye_port: int = 0, edgegap_port: int = 0, admin_port: int = 0
+    ) -> None:
         """Start everything; a port of 0 or None takes a free one. Raises StageError, EmbeddedUnavailable."""
         self._server = await EmbeddedServer.acquire(self.directory / "redis", port=redis_port)
         self.redis_url = self._server.url
         self.gameye_url = await self.simulator("simulator", port=gameye_port)
+        if self._edgegap is not None:
+            self.edgegap_url = await self._simulate("simulator-edgegap", "edgegap", edgegap_port, self._edgegap)
+        urls = {"redis": self.redis_url, "gameye": self.gameye_url, "edgegap": self.edgegap_url}
         config = self.directory / "allocator.toml"
-        config.write_text(self._settings.format(redis=self.redis_url, gameye=self.gameye_url), encoding="utf-8")
+        config.write_text(self._settings.format(**urls), encoding="utf-8")
         for number in range(self._wanted_workers):
             port = admin_port + number if admin_port else 0
             worker = await self._start_worker(number, port)
@@ -68,7 +83,10 @@ class Stage:
         """Start a simulated Gameye with the regions and faults of this stage; its URL."""
         options = [word for region in self._regions for word in ("--region", region)]
         options += [word for fault in self._faults for word in ("--fault", fault)]
-        process = await self.start(name, "allocator", "simulate", "gameye", "--json", "--port", str(port), *options)
+        return await self._simulate(name, "gameye", port, options)
+
+    async def _simulate(self, name: str, vendor: str, port: int, options: Sequence[str]) -> str:
+        process = await self.start(name, "allocator", "simulate", vendor, "--json", "--port", str(port), *options)
         url: str = json.loads(await self._first_line(process, name))["url"]
         return url
 

@@ -14,17 +14,18 @@ from allocator.cli.options import ConfigOption, JsonOption, SetOption, load_or_e
 from allocator.contract.allocation import Port, endpoint
 from allocator.contract.identity import session_id
 from allocator.contract.request import MARK
-from allocator.providers.provider import Created, Provider, StartSpec, StopFailed
+from allocator.providers.provider import Created, Provider, StartSpec, StopFailed, StopOutcome
 from allocator.service.settings import Settings
 
 TTL = "5m"
 """Should the stop fail as well, the provider ends the session after this long."""
 PORT_TIMEOUT_SECONDS = 3.0
+STOP_PAUSE_SECONDS = 1.0
 EXIT_BAD, EXIT_SETTINGS = 1, 2
 
 
 def trial(
-    image: Annotated[str, typer.Argument(help="As the provider calls it.")],
+    image: Annotated[str, typer.Argument(help="As requests call it.")],
     region: Annotated[str, typer.Argument(help="A region of the settings.")],
     version: Annotated[str | None, typer.Option(help="The image's tag.")] = None,
     config: ConfigOption = None,
@@ -45,13 +46,15 @@ def trial(
     report: dict[str, Any] = {"region": region, "destination": str(places[0].destination)}
 
     async def main() -> int:
-        from allocator.service.wiring import build_providers
+        from allocator.service.hosts import build_providers, call_timeouts
 
         providers = build_providers(settings, report=lambda message: typer.echo(message, err=True))
+        at = places[0].destination
         try:
-            provider = providers[places[0].destination.provider]
-            spec = _spec(settings, image, version)
-            return await _try(provider, places[0].destination.location, spec, settings, report)
+            spec = _spec(settings, at.provider, image, version)
+            seconds = call_timeouts(settings)[at.provider]
+            provider, deployment = providers[at.provider], settings.deployment
+            return await _try(provider, at.location, spec, deployment=deployment, seconds=seconds, report=report)
         finally:
             for each in providers.values():
                 await each.close()
@@ -61,28 +64,32 @@ def trial(
     raise typer.Exit(code)
 
 
-def _spec(settings: Settings, image: str, version: str | None) -> StartSpec:
+def _spec(settings: Settings, provider: str, image: str, version: str | None) -> StartSpec:
+    from allocator.service.hosts import names_at
+
     catalog = settings.catalog.get(image)
+    name, its_version = names_at(settings).get(provider, {}).get(image, (image, None))
     return StartSpec(
-        image=image,
-        version=version,
+        image=name,
+        version=version or its_version,
         labels={MARK: settings.deployment},
         ttl=TTL,
         port_names=catalog.port_names if catalog else {},
     )
 
 
-async def _try(provider: Provider, location: str, spec: StartSpec, settings: Settings, report: dict[str, Any]) -> int:
-    name = session_id(settings.deployment, f"try-{secrets.token_hex(8)}", 1)
-    timeout = settings.gameye.timeout_seconds if settings.gameye else PORT_TIMEOUT_SECONDS
+async def _try(
+    provider: Provider, location: str, spec: StartSpec, *, deployment: str, seconds: float, report: dict[str, Any]
+) -> int:
+    name = session_id(deployment, f"try-{secrets.token_hex(8)}", 1)
     loop = asyncio.get_running_loop()
     since = loop.time()
-    outcome = await provider.start(name, location, spec, timeout_seconds=timeout)
+    outcome = await provider.start(name, location, spec, timeout_seconds=seconds)
     report["start_ms"] = round((loop.time() - since) * 1000)
     good = isinstance(outcome, Created)
     if isinstance(outcome, Created):
         session = outcome.session
-        report |= {"session_id": session.id, "endpoint": endpoint(session.host, session.ports)}
+        report |= {"session_id": session.public_id, "endpoint": endpoint(session.host, session.ports)}
         for port in session.ports:
             report[port.name] = await _check(session.host, port)
             good = good and report[port.name] != "refused"
@@ -91,9 +98,20 @@ async def _try(provider: Provider, location: str, spec: StartSpec, settings: Set
         report["answer"] = f"{type(outcome).__name__} {getattr(outcome, 'status', '') or ''}".strip()
         report["message"] = outcome.message
     # Whatever the answer was, nothing may be left: an unknown one may have started it.
-    stopped = await provider.stop(name, timeout_seconds=timeout)
+    stopped = await _stop(provider, name, seconds)
     report["stop"] = f"failed: {stopped.message}" if isinstance(stopped, StopFailed) else type(stopped).__name__.lower()
     return 0 if good and not isinstance(stopped, StopFailed) else EXIT_BAD
+
+
+async def _stop(provider: Provider, name: str, seconds: float) -> StopOutcome:
+    """Stop it, again and again for as long as a start may take: a host may put it off until the session runs."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while True:
+        stopped = await provider.stop(name, timeout_seconds=seconds)
+        if not isinstance(stopped, StopFailed) or loop.time() > until:
+            return stopped
+        await asyncio.sleep(STOP_PAUSE_SECONDS)
 
 
 async def _check(host: str, port: Port) -> str:

@@ -5,6 +5,7 @@
         print(allocation.state, allocation.endpoint)
 
     client     submit, get, wait, allocate, cancel, over one connection
+    partitions how many partitions the namespace has; `shares` what is held of each
     outbox     a request checked, then sent: what one turn of the loop submits goes out in one round trip
     listener   one reader of the results stream for all that wait
     waiter     one wait: what answers it, and what does not

@@ -8,42 +8,43 @@ through restarts of Redis and losses of its history. Making the allocation is th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from allocator.client.listener import Listener
-from allocator.client.outbox import AnyRequest, Outbox, checked_id, outgoing
+from allocator.client.outbox import AnyRequest, checked_id, outgoing
+from allocator.client.shares import Share, Shares
 from allocator.client.waiter import Waiter, read_hash
 from allocator.contract.allocation import Allocation
-from allocator.contract.keys import Keys
+from allocator.contract.partitions import PARTITIONS_MAX, Partitions
 from allocator.contract.request import Priority
-from allocator.redis_io.connect import RedisConnection, connect
+from allocator.redis_io.connect import BLOCKING_CONNECTIONS_MAX, connect
+from allocator.redis_io.errors import Unavailable
 
-
-class _Open(NamedTuple):
-    connection: RedisConnection
-    outbox: Outbox
-    listener: Listener
+RETRY_SECONDS = 0.25
 
 
 class AllocatorClient:
     """One namespace on one Redis, for one event loop: `async with AllocatorClient(url) as client`.
 
-    Many coroutines may use it at once; ten thousand that wait share two connections.
+    Many coroutines may use it at once; ten thousand that wait share two connections for each partition.
     """
 
-    def __init__(self, url: str, namespace: str = "allocator") -> None:
-        """`url` as the setting redis.url takes it; no connection is made before the first use."""
+    def __init__(self, url: str, namespace: str = "allocator", partitions: int = 1) -> None:
+        """`url` as the setting redis.url takes it; no connection is made before the first use.
+
+        `partitions` is how many the workers will give the namespace, where this may be used before the first of them
+        has run; after that Redis says how many there are.
+        """
         self._url = url
-        self._keys = Keys(namespace)
-        self._parts: _Open | None = None
+        self._expected = Partitions(namespace, partitions)
+        self._shares: Shares | None = None
 
     async def __aenter__(self) -> Self:
         """Open it. RedisUrlError: the URL cannot be understood; EmbeddedUnavailable: no server can be started here."""
-        if self._parts is None:
-            connection = await connect(self._url, name="client")
-            self._parts = _Open(connection, Outbox(connection, self._keys), Listener(connection, self._keys))
+        if self._shares is None:
+            blocking = BLOCKING_CONNECTIONS_MAX + PARTITIONS_MAX
+            connection = await connect(self._url, name="client", blocking_connections_max=blocking)
+            self._shares = Shares(connection, self._expected)
         return self
 
     async def __aexit__(
@@ -53,24 +54,24 @@ class AllocatorClient:
 
     async def aclose(self) -> None:
         """Give everything back; what was submitted goes out first, and whoever still waits gets a RuntimeError."""
-        if self._parts is not None:
-            parts, self._parts = self._parts, None
-            async with contextlib.AsyncExitStack() as stack:
-                stack.push_async_callback(parts.connection.aclose)
-                stack.push_async_callback(parts.outbox.aclose)
-                stack.push_async_callback(parts.listener.aclose)
+        if self._shares is not None:
+            shares, self._shares = self._shares, None
+            await shares.aclose()
 
     async def submit(self, request: AnyRequest, priority: Priority = Priority.NORMAL) -> str:
         """Send this request and return the id of its stream entry.
 
         InvalidRequestError: nothing was sent. Unavailable: whether it was sent is not known; send the same again.
         """
-        submitted = await self._open.outbox.submit(outgoing(request, priority))
+        sending = outgoing(request, priority)
+        share = await self._to_send_by(sending.request_id)
+        submitted = await share.outbox.submit(sending)
         return submitted.entry_id
 
     async def get(self, request_id: str) -> Allocation | None:
         """What is known of this id now; None: not submitted, not taken up yet, or aged out."""
-        reply = await self._open.connection.execute("HGETALL", self._keys.allocation(request_id))
+        share = await self._open.of(request_id)
+        reply = await self._open.connection.execute("HGETALL", share.keys.allocation(request_id))
         return read_hash(request_id, reply)
 
     async def wait(self, request_id: str, timeout_seconds: float | None = None) -> Allocation:
@@ -78,8 +79,14 @@ class AllocatorClient:
 
         A refusal is no end: what was refused leaves the allocation as it is. While Redis is away the wait goes on.
         """
-        with self._open.listener.waiter(checked_id(request_id)) as waiter:
-            return await _answer(waiter, _deadline(timeout_seconds), timeout_seconds)
+        request_id, deadline = checked_id(request_id), _deadline(timeout_seconds)
+        try:
+            async with asyncio.timeout_at(deadline):
+                share = await self._patiently(request_id)
+        except TimeoutError:
+            raise _too_late(request_id, timeout_seconds) from None
+        with share.listener.waiter(request_id) as waiter:
+            return await _answer(waiter, deadline, timeout_seconds)
 
     async def cancel(self, request_id: str) -> str:
         """Order that no server is left for this id, whatever its stage, and return the id of the order's entry.
@@ -88,7 +95,8 @@ class AllocatorClient:
         allocation becomes `released`. An id that nobody has asked for yet stays cancelled for a while. Unavailable:
         whether it was sent is not known; send it again, which does no harm.
         """
-        order = ("XADD", self._keys.cancellations, "*", "id", checked_id(request_id))
+        share = await self._open.of(checked_id(request_id))
+        order = ("XADD", share.keys.cancellations, "*", "id", request_id)
         entry_id: bytes = await self._open.connection.execute(*order)
         return entry_id.decode()
 
@@ -100,23 +108,44 @@ class AllocatorClient:
         Raises what `submit` and `wait` raise, and RefusedError where the request was not taken up. After a
         TimeoutError the request goes on: `wait` for it, or `allocate` the same again.
         """
-        parts, deadline, sending = self._open, _deadline(timeout_seconds), outgoing(request, priority)
-        with parts.listener.waiter(sending.request_id, in_doubt=True) as waiter:
+        sending, deadline = outgoing(request, priority), _deadline(timeout_seconds)
+        try:
+            async with asyncio.timeout_at(deadline):
+                share = await self._to_send_by(sending.request_id)
+        except TimeoutError:
+            raise _too_late(sending.request_id, timeout_seconds) from None
+        with share.listener.waiter(sending.request_id, in_doubt=True) as waiter:
             try:
                 async with asyncio.timeout_at(deadline):
                     # Before it is sent, or its refusal could pass unheard.
-                    await parts.listener.fix_position()
-                    submitted = await parts.outbox.submit(sending)
+                    await share.listener.fix_position()
+                    submitted = await share.outbox.submit(sending)
             except TimeoutError:
                 raise _too_late(sending.request_id, timeout_seconds) from None
-            parts.listener.sent(waiter, submitted)
+            share.listener.sent(waiter, submitted)
             return await _answer(waiter, deadline, timeout_seconds)
 
+    async def _to_send_by(self, request_id: str) -> Share:
+        try:
+            return await self._open.of(request_id)
+        except Unavailable as fault:
+            says = f"{fault}; {request_id} was not sent: send the same request again"
+            raise Unavailable(says, kind=fault.kind) from fault
+
+    async def _patiently(self, request_id: str) -> Share:
+        """The share of this request, as soon as Redis can be asked which that is."""
+        shares = self._open
+        while True:
+            try:
+                return await shares.of(request_id)
+            except Unavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
     @property
-    def _open(self) -> _Open:
-        if self._parts is None:
+    def _open(self) -> Shares:
+        if self._shares is None:
             raise RuntimeError("the client is not open: use it within 'async with AllocatorClient(url) as client'")
-        return self._parts
+        return self._shares
 
 
 def _deadline(timeout_seconds: float | None) -> float | None:

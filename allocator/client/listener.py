@@ -30,6 +30,7 @@ from allocator.redis_io.batching import Batcher
 from allocator.redis_io.connect import BLOCK_MS_MAX, RedisConnection, Word
 from allocator.redis_io.errors import CommandFault, RedisFault, Unavailable
 
+CLOSED = "the client was closed while this waited; the request goes on: wait for it again"
 SWEEP_SECONDS = 3.0
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
 READ_COUNT = 1000
@@ -96,7 +97,7 @@ class Listener:
                 loop.cancel()
             # And again: redis-py swallows a cancellation that comes while it connects.
             await asyncio.wait(going, timeout=0.05)
-        self._fail_all(RuntimeError("the client was closed while this waited; the request goes on: wait for it again"))
+        self._fail_all(RuntimeError(CLOSED))
         await self._fixing.aclose()
 
     def _keep_going(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -111,9 +111,8 @@ class Outbox:
         # Those that met a server without the script did nothing, so they alone may go out again.
         again = [place for place, reply in enumerate(replies) if isinstance(reply, NoScript)]
         if again:
-            load = ("SCRIPT", "LOAD", _SUBMIT.source)
-            _, *later = await self._connection.execute_many([load, *(commands[place] for place in again)])
-            for place, reply in zip(again, later, strict=True):
+            whole = [("EVAL", _SUBMIT.source, *commands[place][2:]) for place in again]
+            for place, reply in zip(again, await self._connection.execute_many(whole), strict=True):
                 replies[place] = reply
         return replies
 

@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 
 from pydantic_core import to_json
 
+from allocator.contract.values import quick
+
 T = TypeVar("T")
 
 ATTEMPTS_MAX = 64
@@ -49,6 +51,7 @@ class Outcome(StrEnum):
     UNSUITABLE = "unsuitable"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Port:
     """One port of a session: `container_port` inside, `port` where players reach it."""
@@ -59,6 +62,7 @@ class Port:
     port: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at one destination; `at` in Unix milliseconds, `status` the HTTP status or null."""
@@ -74,6 +78,7 @@ class Attempt:
     waited_ms: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """What `HGETALL {N}:allocation:<id>` says, typed; times in Unix milliseconds."""
@@ -94,6 +99,8 @@ class Allocation:
     provider: str | None = None
     location: str | None = None
     session_id: str | None = None
+    session_key: str | None = None
+    """Our id of the session, where the provider calls it otherwise."""
     attempts: tuple[Attempt, ...] = ()
     error_code: str | None = None
     error_message: str | None = None
@@ -201,6 +208,7 @@ _TEXT_FIELDS = frozenset(
         "provider",
         "location",
         "session_id",
+        "session_key",
         "error_code",
         "error_message",
     }

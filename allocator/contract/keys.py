@@ -106,6 +106,11 @@ class Keys:
         """Whose turn it is to hold the sessions at the providers against the records; its lifetime is the turn."""
         return f"{self.prefix}:internal:reconciler"
 
+    @property
+    def sampler(self) -> str:
+        """Who samples what is the whole fleet's, for the metrics; its lifetime is the lead."""
+        return f"{self.prefix}:internal:sampler"
+
     def orphans(self, provider: str) -> str:
         """Hash of what that found at one provider: counts, and the orphans by their session id."""
         return f"{self.prefix}:internal:orphans:{provider}"

@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
 
+from allocator.contract.values import quick
+
 REQUEST_BYTES_MAX = 64 * 1024
 CONTEXT_BYTES_MAX = 4 * 1024
 NESTING_MAX = 64
@@ -122,6 +124,7 @@ class AllocationRequest(_Strict):
         return value
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A good request. `digest` is equal for two bodies that ask for the same; `context` is its JSON text."""

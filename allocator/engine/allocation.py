@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 
 from allocator.broker.broker import Already, BrokerFull, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
 from allocator.contract.allocation import Outcome, State
@@ -25,15 +24,16 @@ from allocator.contract.codes import Code
 from allocator.contract.request import AllocationRequest
 from allocator.engine.attempt import Call, Doubted
 from allocator.engine.course import SHORTEST_CALL_SECONDS, Course
-from allocator.engine.ending import Bad, End, Placed, adopt, ending
-from allocator.engine.observer import FellBack, Finished, LeaseLost, NotReady, Parked
+from allocator.engine.ending import Bad, End, Placed, adopt, ending, told
+from allocator.engine.observer import FellBack, LeaseLost, Leg, NotReady, Parked
 from allocator.engine.parts import Parts
 from allocator.engine.readiness import external_port, why_not_ready
 from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
 from allocator.engine.routes import Route
 from allocator.engine.stay import stay_of, tell_plan
+from allocator.engine.survivors import Survivor, latest_first
 from allocator.engine.ticket import NoPermit, Permit, Ticket
-from allocator.engine.unserved import code_of, expired, nowhere
+from allocator.engine.unserved import code_of, expired, nowhere, pass_over_unsuited
 from allocator.placement.plan import Candidate
 from allocator.providers.provider import Session
 
@@ -78,19 +78,28 @@ class Allocation:
         self.committing = False
         """Whether its end is on its way: a lease that is lost from here on was most likely let go by ourselves."""
         self.draining = False
+        self.left: str | None = "lost"
+        """Why it is no longer here, unless it has ended here."""
+        self.began_at = asyncio.get_running_loop().time()
         self._parts = parts
         self._arrival = arrival
         self._called_to = called_to
         self._noting: asyncio.Task[None] | None = None
         self._may_park = True
-        self._survivor_id: str | None = None
-        """What Redis had forgotten; None where nobody has looked."""
+        self._survivors: list[Survivor] | None = None
+        """What Redis had forgotten and nobody has tried to take yet, the latest first; None before anybody looked."""
+        self._found_ids: set[str] = set()
         self._course = Course.begin(hold, request, parts, lease_until=lease_until, called_to=called_to)
 
     @property
     def clean(self) -> bool:
         """Whether no call is left unanswered: another worker may go on without a look-up."""
         return not self._course.suspects
+
+    @property
+    def leg(self) -> Leg:
+        """The part of its way that this is."""
+        return self._course.leg
 
     def renewed(self, lease_until: float) -> None:
         """The lease is ours for longer."""
@@ -104,8 +113,10 @@ class Allocation:
                 await next_generation(self._course, self._parts, "condemned meanwhile")
                 end = await self._place()
         except HandBack:
+            self.left = "handed_back"
             return False
         except IsParked:
+            self.left = "parked"
             self._parts.observe(Parked(self.hold.request_id))
         except LetGo:
             self._parts.observe(LeaseLost(self.hold.request_id))
@@ -155,7 +166,7 @@ class Allocation:
         """Look what is there before anything is called: what another worker left, what Redis has forgotten, poison."""
         course, parts = self._course, self._parts
         found: End | None = None
-        if self.hold.doubtful and self._survivor_id is None:
+        if self.hold.doubtful:
             found = await self._survivor()
         if found is None and course.suspects:
             session = await resolve(course, parts, "taken over from another worker", patient=self.hold.doubtful)
@@ -169,20 +180,27 @@ class Allocation:
         return None
 
     async def _survivor(self) -> End | None:
-        """What serves a request already that Redis has forgotten; what it had left behind must not live on."""
-        parts, policy, loss_ms = self._parts, self._parts.policy, self._parts.broker.loss_ms()
-        found = await parts.survivors.of(self.hold.request_id, policy.deployment, policy.namespace, loss_ms)
-        for provider, session in found[1:]:
-            condemned = Condemned(provider, session.id, "superseded")
-            await parts.insist(
-                "condemn", partial(parts.aftermath.condemn, condemned, self.hold.request_id, release=False)
-            )
-        self._survivor_id = found[0][1].id if found else ""
-        if not found:
-            return None
-        if self._course.suspects and self._survivor_id != self._course.session_id(parts):
-            await next_generation(self._course, parts, "superseded")  # what was called under it may land yet
-        return self._adopt(*found[0], self._route())
+        """What serves a request already that Redis has forgotten; others that live may have been handed over as well.
+
+        So they are left alone: an orphan ends by its `ttl`, a match that was stopped does not come back.
+        """
+        if self._survivors is None:
+            self._survivors = await self._look_for_survivors()
+            self._found_ids = {session.id for _, session in self._survivors}
+        return self._adopt(*self._survivors.pop(0), self._route()) if self._survivors else None
+
+    async def _look_for_survivors(self) -> list[Survivor]:
+        course, parts, policy = self._course, self._parts, self._parts.policy
+        request_id, loss_ms = self.hold.request_id, parts.broker.loss_ms()
+        found = await parts.survivors.of(request_id, policy.deployment, policy.namespace, loss_ms)
+        if not found or not course.suspects:
+            return found
+        if course.session_id(parts) not in {session.id for _, session in found}:
+            # what was called under it may have landed since
+            landed = await resolve(course, parts, "superseded", patient=True)
+            found = found if landed is None else latest_first([landed, *found], policy.deployment, request_id)
+        course.suspects.clear()
+        return found
 
     async def _at_deadline(self, route: Route) -> End:
         """The deadline came; where Redis has lost something since, or this process slept, something may be in play."""
@@ -195,7 +213,7 @@ class Allocation:
 
     def _adopt(self, provider: str, session: Session, route: Route) -> End:
         """Take what a call that nobody here made has left; it counts as an attempt that took no time."""
-        end = adopt(provider, session, self._course, route.plan.candidates)
+        end = adopt(provider, session, self._course, self._parts.policy, route.plan.candidates)
         if isinstance(end, Placed):
             at_ms = self._parts.broker.now_ms()
             self._course.record(end.candidate, Outcome.ADOPTED, status=None, at_ms=at_ms, seconds=0, waited_seconds=0)
@@ -203,6 +221,8 @@ class Allocation:
 
     def _route(self) -> Route:
         wish, route = self._parts.routes.of(self._course, self._parts)
+        if pass_over_unsuited(self._course, route.plan, self._parts):
+            wish, route = self._parts.routes.of(self._course, self._parts)
         tell_plan(self._course, self._parts, wish, route.plan)
         return route
 
@@ -276,7 +296,7 @@ class Allocation:
         if not parked:
             raise LetGo
         for lane in route.lanes:
-            lane.park_one(self.hold.priority)
+            lane.park_one(parts.policy.namespace, self.hold.priority)
         for lane in parts.lanes:
             if lane.lot == self._called_to:
                 lane.called_in_vain(barred=lane not in route.lanes)
@@ -333,7 +353,7 @@ class Allocation:
 
     async def _leave_nothing(self, end: End) -> None:
         """A session under an id of a warm pool's own is found by nobody else: condemn it, unless it is in play."""
-        known = (self._course.session_id(self._parts), self._survivor_id)
+        known = {self._course.session_id(self._parts), *self._found_ids}
         if isinstance(end, Placed) and end.session.id not in known:
             provider = end.candidate.destination.provider
             condemned = Condemned(provider, end.session.id, "superseded")
@@ -360,18 +380,10 @@ class Allocation:
                 return False
             case Done() | Already():
                 pass
-        commit_seconds = asyncio.get_running_loop().time() - since
-        regions = course.request.regions or parts.policy.default_regions
+        self.left = None
+        now = asyncio.get_running_loop().time()
+        total_seconds = (now_ms - self.hold.enqueued_at_ms) / 1000 + now - since
         parts.observe(
-            Finished(
-                request_id=course.request.id,
-                state=State(last.fields["state"]),
-                code=None if isinstance(end, Placed) else end.code,
-                total_seconds=(now_ms - self.hold.enqueued_at_ms) / 1000 + commit_seconds,
-                provider_seconds=course.provider_seconds,
-                gate_seconds=course.gate_seconds,
-                commit_seconds=commit_seconds,
-                first_choice=end.candidate.region == regions[0] if isinstance(end, Placed) else None,
-            )
+            told(end, course, parts.policy, total_seconds, commit_seconds=now - since, leg_seconds=now - self.began_at)
         )
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from allocator.broker.broker import DOUBT_MS
+from allocator.broker.broker import DOUBT_MS, Condemned
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
@@ -16,11 +16,12 @@ from allocator.engine.course import Course
 from allocator.engine.ending import Bad, End, Placed, adopt
 from allocator.engine.observer import Attempted, Crashed, GateOpened, GateShut, Slowed
 from allocator.engine.parts import Parts
-from allocator.engine.resolve import DeadlineCame, LetGo, resolve
+from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
 from allocator.engine.ticket import Permit
 from allocator.gate.gate import CREDENTIAL_PROBE_SECONDS, Cause, GateUnavailable, Verdict
 from allocator.placement.plan import Candidate, Plan
 from allocator.providers.provider import (
+    Broken,
     Conflict,
     Created,
     CredentialRefused,
@@ -33,6 +34,8 @@ from allocator.providers.provider import (
 )
 
 STALE_SECONDS = 0.3
+BROKEN = "it never served"
+"""Why something was condemned that was created and came to nothing."""
 THROTTLED_STATUS = 429
 """What a push-back is taken to mean by its status, where nobody can tell more."""
 SLOWEST_RATE = 1.0
@@ -58,7 +61,7 @@ class Call:
         self._permit = permit
         self._parts = parts
         self._at_ms = parts.broker.now_ms()
-        self._seconds = 0.0
+        self._called_at = self._seconds = 0.0
 
     async def make(self) -> End | None:
         """Make it, and say what follows. Raises LetGo, DeadlineCame or Doubted."""
@@ -73,7 +76,7 @@ class Call:
             return None
         course.suspects.add(provider)
         outcome = await self._start()
-        if not isinstance(outcome, Created | Conflict | Unknown):
+        if not isinstance(outcome, Created | Broken | Conflict | Unknown):
             course.suspects.discard(provider)
         return await self._follow(outcome)
 
@@ -102,6 +105,8 @@ class Call:
                 self._failed()
                 self._record(Outcome.UNAVAILABLE, None, message)
                 await self._shut(Cause.UNAVAILABLE, None, message)
+            case Broken():
+                await self._leave_behind(outcome)
             case Conflict(status, message):
                 await self._got_through()
                 await self._look_back(status, message)
@@ -131,14 +136,15 @@ class Call:
 
     async def _start(self) -> StartOutcome:
         course, parts, destination = self._course, self._parts, self._candidate.destination
-        if not course.attempts:
+        if all(each.outcome is Outcome.UNSUITABLE for each in course.attempts):
             parts.budget.first(destination.provider)
         timeout = min(parts.policy.call_timeout_seconds[destination.provider], course.remaining_seconds(parts))
-        since = asyncio.get_running_loop().time()
+        spec = course.spec_at(destination.provider, parts.policy)
+        since = self._called_at = asyncio.get_running_loop().time()
         outcome: StartOutcome = Unknown(None, "the call did not come back")
         try:
             outcome = await parts.providers[destination.provider].start(
-                course.session_id(parts), destination.location, course.spec, timeout_seconds=timeout
+                course.session_id(parts), destination.location, spec, timeout_seconds=timeout
             )
         except Exception as error:  # noqa: BLE001 - a provider's own fault leaves the answer unknown, no more
             parts.observe(Crashed(f"provider {destination}", error))
@@ -173,7 +179,22 @@ class Call:
             self._course.repeats = True
             return None
         self._record(Outcome.ADOPTED, status, message)
-        return adopt(*found, self._course, [self._candidate, *self._plan.candidates])
+        return adopt(*found, self._course, self._parts.policy, [self._candidate, *self._plan.candidates])
+
+    async def _leave_behind(self, broken: Broken) -> None:
+        """Go on under the next generation; what was created is condemned, under our id and under its own."""
+        course, parts, provider = self._course, self._parts, self._candidate.destination.provider
+        self._failed()
+        if broken.is_full:
+            self._record(Outcome.NO_CAPACITY, broken.status, broken.message)
+            if broken.closes:
+                await self._shut(Cause.FULL, None, broken.message)
+        else:
+            self._record(Outcome.UNAVAILABLE, broken.status, broken.message)
+            if not await self._doubt(broken.message) and self._permit.probe:
+                await self._shut(Cause.UNAVAILABLE, None, broken.message)
+        also = (Condemned(provider, broken.native_id, BROKEN),) if broken.native_id else ()
+        await next_generation(course, parts, BROKEN, also)
 
     async def _pushed_back(self, outcome: NoRoom) -> None:
         """Nobody waits for this lane meanwhile, and this request for the answer only where it has no other to go to."""
@@ -244,13 +265,14 @@ class Call:
     def _tell(self, outcome: Outcome, status: int | None, message: str) -> None:
         self._parts.observe(
             Attempted(
-                request_id=self._course.request.id,
+                leg=self._course.leg,
                 region=self._candidate.region,
                 destination=self._candidate.destination,
                 outcome=outcome,
                 status=status,
                 waited_seconds=self._permit.waited_seconds,
                 provider_seconds=self._seconds,
+                called_at=self._called_at,
                 message=message,
             )
         )

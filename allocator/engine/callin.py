@@ -10,20 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from allocator.broker.broker import Hold
 from allocator.broker.parking import Want
-from allocator.contract.request import AllocationRequest, InvalidRequest, decode_request
-from allocator.engine.course import was_parked
-from allocator.engine.observer import Crashed, TakenOver
 from allocator.engine.parts import Parts
+from allocator.engine.takeover import Begin, begin_held, take_over
 
 BUSY_SECONDS = 0.1
 CALL_MAX = 64
 """Redis serves nobody else while it hands requests over: a few milliseconds for so many."""
 IDLE_SECONDS = 1.0
 """How often a worker looks for what others have parked, where it knows of none."""
-
-Begin = Callable[[Hold, AllocationRequest, float, str | None], None]
 
 
 class CallIn:
@@ -52,7 +47,8 @@ class CallIn:
         """Claim what there is room for; whether there may be more."""
         parts, room = self._parts, max(0, min(self._room(), CALL_MAX))
         lanes = {lane.lot: lane for lane in parts.lanes}
-        wants = [Want(lot, min(lane.calls_in, room)) for lot, lane in lanes.items()]
+        namespace = parts.policy.namespace
+        wants = [Want(lot, min(lane.calls_in_from(namespace), room)) for lot, lane in lanes.items()]
         others = {}
         if since - self._looked_everywhere_at >= IDLE_SECONDS:
             self._looked_everywhere_at = since
@@ -65,27 +61,12 @@ class CallIn:
             if lot in arrivals.waiting:
                 lanes[lot] = parts.lanes.of(destination, guest=guest)
         for lot, lane in lanes.items():
-            lane.parked = arrivals.waiting.get(lot, {})
+            lane.hear(namespace, arrivals.waiting.get(lot, {}))
         for hold, lot in arrivals.holds:
-            self._begin_one(hold, since, lot)
+            begin_held(hold, parts, self._begin, since, lot)
         self._somebody_waits = arrivals.parked > 0
-        woken = await self._wake(room - len(arrivals.holds), since) if self._somebody_waits else 0
-        return len(arrivals.holds) + woken == room > 0
-
-    async def _wake(self, room: int, since: float) -> int:
-        """Take over those whose time has come, a looser cap or the deadline; how many."""
-        if room <= 0:
-            return 0
-        holds = await self._parts.broker.reclaim(room)
-        for hold in holds:
-            if not was_parked(hold):
-                self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
-            self._begin_one(hold, since, None)
-        return len(holds)
-
-    def _begin_one(self, hold: Hold, since: float, lot: str | None) -> None:
-        decoded = decode_request(hold.raw)
-        if isinstance(decoded, InvalidRequest):
-            self._parts.observe(Crashed(f"request {hold.request_id}", ValueError(decoded.message)))
-        else:
-            self._begin(hold, decoded.request, since, lot)
+        # a looser cap, or the deadline: thousands may have the same one, and most of these end at once
+        left, woken = self._room() if self._somebody_waits else 0, 0
+        if left > 0:
+            woken = await take_over(left, parts, self._begin)
+        return len(arrivals.holds) == room > 0 or woken == left > 0

@@ -109,13 +109,9 @@ async def _seek(request_id: str, generation: int, lost_at_ms: int, parts: Parts)
 
 async def _may_live(condemned: Condemned, parts: Parts, *, may_land: bool) -> bool:
     """Whether a session is ours to stop and not known to be gone."""
-    permit = await parts.lanes.look_up(condemned.provider, SEEK_SECONDS)
-    if permit is None:
-        return True
-    try:
-        found = await parts.providers[condemned.provider].find(condemned.session_id, timeout_seconds=SEEK_SECONDS)
-    finally:
-        permit.lane.finish(served=True)
+    found = await parts.look_ups.find(
+        condemned.provider, condemned.session_id, permit_seconds=SEEK_SECONDS, timeout_seconds=SEEK_SECONDS
+    )
     match found:
         case Found(session):
             # another namespace of this deployment may have a request of the same id

@@ -12,6 +12,8 @@ from allocator.contract.allocation import Attempt, Outcome
 from allocator.contract.destination import Destination
 from allocator.contract.identity import session_id
 from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK, AllocationRequest, ttl_seconds
+from allocator.engine.legs import leg_of
+from allocator.engine.observer import Leg
 from allocator.engine.parts import Parts, Policy
 from allocator.placement.plan import Candidate
 from allocator.providers.provider import StartSpec
@@ -25,8 +27,10 @@ class Course:
     """One request, while this process holds it. Only the engine changes it."""
 
     hold: Hold
+    leg: Leg
     request: AllocationRequest
     spec: StartSpec
+    """As the request has it; `spec_at` is it as a provider calls things."""
     ttl_seconds: int
     lease_until: float
     """On the loop's clock: before a call is made later than this, the lease is asked for anew."""
@@ -67,6 +71,7 @@ class Course:
         trail = read_trail(hold.trail)
         course = cls(
             hold=hold,
+            leg=leg_of(hold, request.traceparent, trail, parked=was_parked(hold)),
             request=request,
             spec=_spec(request, parts.policy),
             ttl_seconds=ttl_seconds(request.ttl or parts.policy.session_ttl),
@@ -81,7 +86,10 @@ class Course:
                 destination = Destination(each.provider, each.location)
                 course.passed_over[destination] = f"it answered {each.status} before"
         if was_parked(hold):
-            course.gate_seconds = max(0, parts.broker.now_ms() - trail[-1]["at"]) / 1000
+            spent = course.told("parked")
+            parked_ms = max(0, parts.broker.now_ms() - spent["at"])
+            course.gate_seconds = (parked_ms + _count(spent.get("gate_ms"))) / 1000
+            course.provider_seconds = _count(spent.get("provider_ms")) / 1000
             course.tell(parts, "called" if called_to else "woken", **({"from": called_to} if called_to else {}))
         elif hold.takes > 1:
             course.tell(parts, "taken_over", uncertain=hold.uncertain, takes=hold.takes)
@@ -120,6 +128,14 @@ class Course:
             name = session_id(parts.policy.deployment, self.request.id, self.generation)
             self._session_id = (self.generation, name)
         return name
+
+    def spec_at(self, provider: str, policy: Policy) -> StartSpec:
+        """What to run, in the provider's own names for the image and its version."""
+        known = policy.names_at.get(provider, {}).get(self.spec.image)
+        if known is None:
+            return self.spec
+        image, version = known
+        return replace(self.spec, image=image, version=self.spec.version or version)
 
     def condemned(self, parts: Parts, reason: str) -> tuple[Condemned, ...]:
         """What must not live on if this generation is left behind now."""
@@ -171,6 +187,11 @@ def read_trail(text: str) -> list[dict[str, Any]]:
     return [each for each in steps if isinstance(each, dict) and isinstance(each.get("at"), int) and "step" in each]
 
 
+def _count(said: Any) -> float:
+    """A number that another worker has left; 0 where it left none."""
+    return said if isinstance(said, int | float) else 0
+
+
 def was_parked(hold: Hold) -> bool:
     """Whether it comes from outside, where it waited, and from no other worker."""
     trail = read_trail(hold.trail)
@@ -191,6 +212,7 @@ def _spec(request: AllocationRequest, policy: Policy) -> StartSpec:
         labels={**request.labels, **_marks(request.id, policy)},
         restart=request.restart,
         ttl=request.ttl or policy.session_ttl,
+        own_ttl=request.ttl is not None,
         players=request.players,
         port_names=policy.port_names.get(request.image, {}),
     )

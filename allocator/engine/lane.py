@@ -23,6 +23,7 @@ from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Ticket
+from allocator.engine.turns import LOWER_SHARE, RANK, before, order_of
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
@@ -40,11 +41,9 @@ LAST_RESORT_SECONDS = 0.1
 UNLIMITED_ROOM = 1024.0
 """The same where there is no rate to reckon by."""
 IN_VAIN_SECONDS = 5.0
-LOWER_SHARE = 10
 ASK_MAX = 256
 GUESTS = "~guests"
 """What the lot of those is called who had rather gone elsewhere."""
-_RANK = {priority: rank for rank, priority in enumerate((Priority.HIGH, Priority.NORMAL, Priority.LOW))}
 
 
 def lot_of(destination: Destination, *, guests: bool = False) -> str:
@@ -69,6 +68,7 @@ class Lane:
         chance: random.Random,
         stir: Callable[[], None] = _nobody_waits,
         guests: bool = False,
+        first_window: int = FIRST_WINDOW,
     ) -> None:
         """`slots` bounds the calls of the process; `stir` hears when there is room for those in the lot.
 
@@ -84,13 +84,15 @@ class Lane:
         self.sibling: Lane | None = None
         """The other lane to the same destination: what shuts one shuts both."""
         self.parked: Mapping[Priority, int] = {}
-        """Who waits in the lot, as it was last heard."""
+        """Who waits in the lot, as it was last heard: in all partitions."""
+        self._heard: dict[str, Mapping[Priority, int]] = {}
         self.rate: float | None = None
         """What the fleet gives a second now; None until it was asked, or where there is no rate."""
         self.is_own = not guests
         """Whether it is the one that knows the destination's own rate."""
         self._stir = stir
         self._rests_until = float("-inf")
+        self._open_by: frozenset[str] | None = None
         self._gate = gate
         self._slots = slots
         self._chance = chance
@@ -101,7 +103,7 @@ class Lane:
         self._turns = 0
         self._out = 0
         self._held = 0
-        self._window = FIRST_WINDOW
+        self._window = self._first_window = first_window
         self._shut_until = 0.0
         self.closings = 0
         """Counts every time it was shut, so that an answer from before can be told."""
@@ -154,13 +156,13 @@ class Lane:
         """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""
         if not self.rate or self.cause is not None:
             return 0.0
-        parked = sum(count for other, count in self.parked.items() if not _before(priority, other))
+        parked = sum(count for other, count in self.parked.items() if not before(priority, other))
         return (self._ahead_of(priority) + parked) / self.rate
 
     @property
     def calls_in(self) -> int:
         """How many from the lot it has room for."""
-        if asyncio.get_running_loop().time() < self._rests_until:
+        if self._open_by == frozenset() or asyncio.get_running_loop().time() < self._rests_until:
             return 0
         if self.cause is not None:
             return max(0, SHUT_ROOM - self._waiting)
@@ -182,9 +184,11 @@ class Lane:
         if barred or self.cause is None:
             self._rests_until = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
 
-    def calls_again(self) -> None:
-        """What kept them out may have changed."""
-        self._rests_until = float("-inf")
+    def opened_by(self, regions: frozenset[str] | None) -> None:
+        """These regions lead here and are not drained; None where that is not known. A drained lane calls nobody in."""
+        if regions is None or self._open_by is None or regions - self._open_by:
+            self._rests_until = float("-inf")  # what kept them out may have changed
+        self._open_by = regions
 
     @property
     def _room(self) -> float:
@@ -192,10 +196,10 @@ class Lane:
 
     def _stands_behind(self, priority: Priority) -> bool:
         """Whether someone in the lot is before one of this priority who comes anew."""
-        return any(count and not _before(priority, other) for other, count in self.parked.items())
+        return any(count and not before(priority, other) for other, count in self.parked.items())
 
     def _ahead_of(self, priority: Priority) -> int:
-        return sum(count for other, count in self._waiting_by.items() if not _before(priority, other))
+        return sum(count for other, count in self._waiting_by.items() if not before(priority, other))
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
@@ -222,9 +226,23 @@ class Lane:
         for ticket in self._all():
             ticket.look_again()
 
-    def park_one(self, priority: Priority) -> None:
+    def hear(self, namespace: str, waiting: Mapping[Priority, int]) -> None:
+        """Take in who waits in the lot of one partition."""
+        self._heard[namespace] = waiting
+        if len(self._heard) > 1:
+            every = self._heard.values()
+            waiting = {each: sum(heard.get(each, 0) for heard in every) for each in Priority}
+        self.parked = {each: count for each, count in waiting.items() if count}
+
+    def calls_in_from(self, namespace: str) -> int:
+        """How many from the lot of one partition it has room for: by its part of all who wait."""
+        ours, every = sum(self._heard.get(namespace, {}).values()), sum(self.parked.values())
+        return self.calls_in if ours == every else -(-self.calls_in * ours // every)
+
+    def park_one(self, namespace: str, priority: Priority) -> None:
         """One more waits in the lot: known at once, so that whoever comes next does not overtake it."""
-        self.parked = {**self.parked, priority: self.parked.get(priority, 0) + 1}
+        heard = self._heard.get(namespace, {})
+        self.hear(namespace, {**heard, priority: heard.get(priority, 0) + 1})
 
     def close(self, cause: Cause, seconds: float, *, told: bool = True) -> None:
         """Give nothing for so long; all who wait here go on to their next lane."""
@@ -233,7 +251,7 @@ class Lane:
         self.told = told
         self.closings += 1
         self._shut_until = asyncio.get_running_loop().time() + seconds
-        self._window = FIRST_WINDOW
+        self._window = self._first_window
         if was_open:
             # from the last in the order, so that those who stay to find out when it opens are the first
             for ticket in sorted(self._all(), key=_order, reverse=True):
@@ -357,15 +375,9 @@ class Lane:
                 self._stored -= 1
 
     def _next(self) -> Ticket | None:
-        """The best who waits; in every tenth turn a low one, in another a normal one where low ones wait as well."""
+        """The one who waits and whose turn it is."""
         self._turns += 1
-        order = [Priority.HIGH, Priority.NORMAL, Priority.LOW]
-        turn = self._turns % LOWER_SHARE
-        if turn == 0:
-            order = [Priority.LOW, Priority.NORMAL, Priority.HIGH]
-        elif turn == LOWER_SHARE // 2 and self._heaps[Priority.LOW]:
-            order = [Priority.NORMAL, Priority.HIGH, Priority.LOW]
-        for priority in order:
+        for priority in order_of(self._turns, low_waits=bool(self._heaps[Priority.LOW])):
             heap = self._heaps[priority]
             while heap:
                 ticket = heapq.heappop(heap)
@@ -376,8 +388,4 @@ class Lane:
 
 
 def _order(ticket: Ticket) -> tuple[int, tuple[int, int]]:
-    return _RANK[ticket.priority], ticket.rank
-
-
-def _before(one: Priority, other: Priority) -> bool:
-    return _RANK[one] < _RANK[other]
+    return RANK[ticket.priority], ticket.rank

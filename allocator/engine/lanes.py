@@ -11,7 +11,7 @@ from itertools import count
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.lane import GUESTS, Lane, lot_of
+from allocator.engine.lane import FIRST_WINDOW, GUESTS, Lane, lot_of
 from allocator.engine.observer import Crashed, Observer
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Permit, Ticket
@@ -28,7 +28,9 @@ class Lanes:
     """Lanes by destination, and one for the look-ups and stops of each provider's account.
 
     `limits_of` names the limits of a destination, its own first; `account_of` the account of a provider;
-    `kept_share_of` the share of a destination's rate that guests do not get; `destinations` those that settings name.
+    `kept_share_of` the share of a destination's rate that guests do not get; `destinations` those that settings name;
+    `open_by` the regions that lead to one and are not drained, None where nobody knows; `first_window_of` how many
+    calls may be out to a destination of a provider that has not shown that it serves.
     """
 
     def __init__(
@@ -42,12 +44,16 @@ class Lanes:
         chance: random.Random,
         kept_share_of: Callable[[Destination], float] = lambda _: 0.0,
         destinations: Callable[[], Iterable[Destination]] = tuple,
+        first_window_of: Callable[[str], int] = lambda _: FIRST_WINDOW,
+        open_by: Callable[[Destination], frozenset[str] | None] = lambda _: None,
     ) -> None:
         self._gate = gate
         self._limits_of = limits_of
         self._account_of = account_of
         self._kept_share_of = kept_share_of
         self._destinations = destinations
+        self._first_window_of = first_window_of
+        self._open_by = open_by
         self._observe = observe
         self._chance = chance
         self._slots = Slots(concurrency)
@@ -86,10 +92,14 @@ class Lanes:
 
     async def stirred(self, seconds: float) -> None:
         """Wait until a lane has room for those in its lot, at most so long."""
-        self._stirred.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stirred.wait()
+
+    def _stir(self) -> None:
+        """Wake all who wait now; who comes later waits for the next time."""
+        self._stirred.set()
+        self._stirred = asyncio.Event()
 
     def account(self, provider: str) -> Limit:
         """The limit that all destinations of a provider share."""
@@ -103,7 +113,7 @@ class Lanes:
         for destination, lane in self._guests.items():
             lane.relimit(self._guest_limits(destination))
         for lane in self:
-            lane.calls_again()
+            lane.opened_by(self._open_by(lane.destination))
             lane.look_again()
 
     async def look_up(self, provider: str, seconds: float) -> Permit | None:
@@ -142,9 +152,11 @@ class Lanes:
             gate=self._gate,
             slots=slots,
             chance=self._chance,
-            stir=self._stirred.set,
+            stir=self._stir,
             guests=guests,
+            first_window=self._first_window_of(destination.provider),
         )
+        lane.opened_by(self._open_by(destination))
         pump = asyncio.get_running_loop().create_task(self._keep_pumping(lane), name=f"lane {destination}")
         self._pumps.add(pump)
         return lane

@@ -7,21 +7,38 @@ not raise. Seconds are floats; nothing here holds `env`, `args` or a credential.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from allocator.broker.broker import Survey
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.gate.gate import Cause
+from allocator.contract.values import quick
+from allocator.gate.gate import Cause, LimitState
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One worker's part of a request's way; `traceparent` is the request's own.
+
+    `place` tells it from the other legs of the request, `before` is the place of the one that it goes on from.
+    """
+
+    request_id: str
+    entry_id: str
+    priority: Priority
+    traceparent: str | None = None
+    place: tuple[int, int] = (1, 0)
+    before: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
     """A new request was reserved, `queued_seconds` after Redis took its entry."""
 
-    priority: Priority
+    leg: Leg
     queued_seconds: float
 
 
@@ -43,18 +60,39 @@ class Refused:
     buried: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """One call to start a session came back."""
+    """One call to start a session came back; `called_at` is when it was made, on the loop's clock.
 
-    request_id: str
+    Where it was pushed back it is told once it is known what that meant, which may be after the request has ended.
+    """
+
+    leg: Leg
     region: str
     destination: Destination
     outcome: Outcome
     status: int | None
     waited_seconds: float
     provider_seconds: float
+    called_at: float
     message: str = ""
+
+    @property
+    def request_id(self) -> str:
+        """The request it was for."""
+        return self.leg.request_id
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A session whose fate was unknown was asked for; `found` says what the provider answered, in a word."""
+
+    leg: Leg
+    provider: str
+    found: str
+    asked_at: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +104,12 @@ class FellBack:
     reason: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request has its last state, recorded and announced."""
+    """A request has its last state, recorded and announced; `leg_seconds` after it came to this worker."""
 
-    request_id: str
+    leg: Leg
     state: State
     code: Code | None
     total_seconds: float
@@ -79,12 +118,22 @@ class Finished:
     commit_seconds: float
     first_choice: bool | None
     """Whether the first region it named serves it; None where none does."""
+    leg_seconds: float
+    attempts: int = 0
+    region: str | None = None
+    destination: Destination | None = None
+    """Where it is served."""
+
+    @property
+    def request_id(self) -> str:
+        """The request."""
+        return self.leg.request_id
 
     @classmethod
-    def unserved(cls, request_id: str, code: Code, total_seconds: float) -> Finished:
+    def unserved(cls, leg: Leg, code: Code, total_seconds: float) -> Finished:
         """A request that failed before anything was called for it."""
         return cls(
-            request_id=request_id,
+            leg=leg,
             state=State.FAILED,
             code=code,
             total_seconds=total_seconds,
@@ -92,7 +141,17 @@ class Finished:
             gate_seconds=0.0,
             commit_seconds=0.0,
             first_choice=None,
+            leg_seconds=0.0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker has a request no more, and did not end it: `why` is `parked`, `lost`, `handed_back` or `fault`."""
+
+    leg: Leg
+    why: str
+    leg_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +184,6 @@ class Parked:
     """A request waits outside until a lane has room for it."""
 
     request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RateSeen:
-    """What the fleet gives a destination now; told every few seconds."""
-
-    destination: Destination
-    rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +259,16 @@ class Crashed:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """What waits and what is held, over the fleet."""
+    """How the whole fleet stands: told by the one worker that samples for all, good for so many seconds.
+
+    `gates` by provider and location (`*` is the account); `orphans` by kind, None where nobody has counted them yet.
+    """
 
     survey: Survey
+    good_for_seconds: float
+    gates: Mapping[Destination, LimitState] = field(default_factory=dict)
+    orphans: Mapping[str, int] | None = None
+    condemned_alive: int = 0
 
 
 Event = (
@@ -218,13 +276,14 @@ Event = (
     | TakenOver
     | Refused
     | Attempted
+    | LookedUp
+    | Left
     | FellBack
     | Finished
     | LeaseLost
     | GateShut
     | Slowed
     | Parked
-    | RateSeen
     | NotReady
     | GateOpened
     | SessionStopped

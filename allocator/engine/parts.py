@@ -12,6 +12,7 @@ from allocator.broker.parking import Parking
 from allocator.engine.budget import RetryBudget
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
+from allocator.engine.lookups import LookUps
 from allocator.engine.observer import Observer
 from allocator.engine.pushback import Judgement
 from allocator.engine.readiness import ReadyCheck, ReadyProbe, tcp_answers
@@ -43,6 +44,8 @@ class Policy:
     """By provider."""
     port_names: Mapping[str, Mapping[str, str]]
     """By image: `7777/udp` to the catalog's name."""
+    names_at: Mapping[str, Mapping[str, tuple[str, str | None]]] = field(default_factory=dict)
+    """By provider and image: what it is called there, and its version there where a request names none."""
     namespace: str = "allocator"
     order: PlacementPolicy = field(default_factory=ByLatency)
     """Which region first."""
@@ -71,13 +74,15 @@ class Parts:
     answers: ReadyProbe = tcp_answers
     paused: bool = False
     """Whether operators want nothing taken up."""
+    look_ups: LookUps = field(init=False)
     judgement: Judgement = field(init=False)
     budget: RetryBudget = field(init=False)
     survivors: Survivors = field(init=False)
     routes: Routes = field(init=False)
 
     def __post_init__(self) -> None:
-        self.judgement = Judgement(self.gate, self.lanes, self.providers, self.observe)
+        self.look_ups = LookUps(self.lanes, self.providers, self.observe)
+        self.judgement = Judgement(self.gate, self.look_ups, self.observe)
         self.budget = RetryBudget(self.gate, self.lanes)
         self.routes = Routes(self.lanes)
-        self.survivors = Survivors(self.lanes, self.providers, self.observe, self.broker.now_ms)
+        self.survivors = Survivors(self.look_ups, self.providers, self.broker.now_ms)

@@ -8,14 +8,14 @@ wait for its word, which holds for a few seconds. A request that can go on to an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 
 from allocator.contract.destination import Destination
 from allocator.engine.lane import Lane
-from allocator.engine.lanes import Lanes
+from allocator.engine.lookups import LookUps
 from allocator.engine.observer import Crashed, Observer
 from allocator.gate.gate import Gate, GateUnavailable, Verdict
-from allocator.providers.provider import LookupFailed, Provider
+from allocator.providers.provider import LookupFailed
 
 ASK_SECONDS = 2.0
 AGAIN_SECONDS = 0.05
@@ -26,10 +26,9 @@ AGAIN_MAX = 40
 class Judgement:
     """One process's part in it: calls that are pushed back together ask together."""
 
-    def __init__(self, gate: Gate, lanes: Lanes, providers: Mapping[str, Provider], observe: Observer) -> None:
+    def __init__(self, gate: Gate, look_ups: LookUps, observe: Observer) -> None:
         self._gate = gate
-        self._lanes = lanes
-        self._providers = providers
+        self._look_ups = look_ups
         self._observe = observe
         self._asking: dict[Destination, asyncio.Task[Verdict | None]] = {}
         self._following: set[asyncio.Task[None]] = set()
@@ -81,16 +80,9 @@ class Judgement:
         return None
 
     async def _ask(self, destination: Destination, image: str) -> Verdict | None:
-        permit = await self._lanes.look_up(destination.provider, ASK_SECONDS)
-        if permit is None:
-            return None
-        try:
-            offered = await self._providers[destination.provider].offers(image, timeout_seconds=ASK_SECONDS)
-        except Exception as error:  # noqa: BLE001 - a provider's own fault tells nothing
-            self._observe(Crashed(f"provider {destination.provider}", error))
-            return None
-        finally:
-            permit.lane.finish(served=True)
+        offered = await self._look_ups.offers(
+            destination.provider, image, permit_seconds=ASK_SECONDS, timeout_seconds=ASK_SECONDS
+        )
         if isinstance(offered, LookupFailed):
             return None
         return Verdict.THROTTLED if destination.location in offered.locations else Verdict.FULL

@@ -16,7 +16,7 @@ from itertools import count
 
 from allocator.broker.broker import Condemned
 from allocator.engine.course import Course
-from allocator.engine.observer import Crashed
+from allocator.engine.observer import LookedUp
 from allocator.engine.parts import Parts
 from allocator.providers.provider import Absent, FindOutcome, Found, LookupFailed, Session, SessionState
 
@@ -41,16 +41,18 @@ async def resolve(
 
     Raises LetGo, or DeadlineCame unless `patient`: then the provider's word is waited for past the deadline. Unless
     `absence_counts`, that the provider knows no such id proves nothing (a warm pool gives its own): then only a
-    session that is found, or the deadline, ends it.
+    session that is found, or the deadline, ends it. What is still being made is waited for as long as a call may take.
     """
     loop = asyncio.get_running_loop()
+    begun = loop.time()
     for turn in count():
         since, unclear = loop.time(), False
         for provider in sorted(course.suspects):
             answer = await _find(provider, course, parts, patient=patient)
             if isinstance(answer, Found) and answer.session.state is SessionState.ALIVE:
                 return provider, answer.session
-            unclear |= not _lives_no_more(answer, absence_counts=absence_counts)
+            overdue = loop.time() - begun > parts.policy.call_timeout_seconds[provider]
+            unclear |= not _lives_no_more(answer, absence_counts=absence_counts, overdue=overdue)
         slept = loop.time() - since > parts.policy.lease_seconds  # then another may have had the request, and served it
         if not unclear and not slept:
             await next_generation(course, parts, reason)
@@ -60,19 +62,20 @@ async def resolve(
     raise AssertionError("count() does not end")
 
 
-def _lives_no_more(answer: FindOutcome, *, absence_counts: bool) -> bool:
+def _lives_no_more(answer: FindOutcome, *, absence_counts: bool, overdue: bool) -> bool:
+    """Whether it can be left behind: it has ended, it never was, or it is being made and does not come to life."""
     match answer:
         case Found(session):
-            return session.state is SessionState.ENDED
+            return session.state is SessionState.ENDED or (overdue and session.state is SessionState.PENDING)
         case Absent():
             return absence_counts
         case LookupFailed():
             return False
 
 
-async def next_generation(course: Course, parts: Parts, reason: str) -> None:
-    """Leave this generation behind for good."""
-    condemned: tuple[Condemned, ...] = course.condemned(parts, reason)
+async def next_generation(course: Course, parts: Parts, reason: str, also: tuple[Condemned, ...] = ()) -> None:
+    """Leave this generation behind for good, and what else is named."""
+    condemned: tuple[Condemned, ...] = (*course.condemned(parts, reason), *also)
     hold = course.hold.of_generation(course.generation)
     generation = await parts.insist("next_generation", lambda: parts.broker.next_generation(hold, condemned))
     if generation is None:
@@ -83,19 +86,26 @@ async def next_generation(course: Course, parts: Parts, reason: str) -> None:
 
 async def _find(provider: str, course: Course, parts: Parts, *, patient: bool) -> FindOutcome:
     remaining = LOOK_UP_TIMEOUT_SECONDS if patient else course.remaining_seconds(parts)
-    permit = await parts.lanes.look_up(provider, remaining) if remaining > 0 else None
-    if permit is None:
-        if patient:
-            return LookupFailed("no permit for a look-up came")
+    if remaining <= 0:
         raise DeadlineCame
     loop = asyncio.get_running_loop()
     since = loop.time()
     try:
         timeout = min(LOOK_UP_TIMEOUT_SECONDS, max(SHORTEST_LOOK_UP_SECONDS, remaining))
-        return await parts.providers[provider].find(course.session_id(parts), timeout_seconds=timeout)
-    except Exception as error:  # noqa: BLE001 - a provider's own fault says nothing about the session
-        parts.observe(Crashed(f"provider {provider}", error))
-        return LookupFailed(type(error).__name__)
+        found = await parts.look_ups.find(
+            provider, course.session_id(parts), permit_seconds=remaining, timeout_seconds=timeout
+        )
     finally:
-        permit.lane.finish(served=True)
         course.provider_seconds += loop.time() - since
+    parts.observe(LookedUp(course.leg, provider, _word(found), asked_at=since, seconds=loop.time() - since))
+    return found
+
+
+def _word(answer: FindOutcome) -> str:
+    match answer:
+        case Found(session):
+            return session.state.value
+        case Absent():
+            return "absent"
+        case LookupFailed():
+            return "failed"

@@ -7,9 +7,13 @@ all of it anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from allocator.contract.destination import Destination
+from allocator.contract.request import AllocationRequest
 from allocator.engine.lane import Lane
 from allocator.engine.lanes import Lanes
 from allocator.engine.observer import Crashed
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 REMEMBERED = 1024
 """Sets of regions; a matchmaker sends few different ones."""
+_NOTHING: Mapping[Destination, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +51,52 @@ class Routes:
 
     def of(self, course: Course, parts: Parts) -> tuple[Wish, Route]:
         """What a request wishes, and where it may go now."""
-        request = course.request
-        wish = Wish(
-            request_id=request.id,
-            regions=request.regions or parts.policy.default_regions,
-            players=request.players,
-            latency_caps=request.latency_caps,
-            age_seconds=course.age_seconds(parts),
-        )
-        if course.passed_over or course.setbacks or wish.players or wish.latency_caps:
-            return wish, self._made(wish, course, parts)
+        wish = _wish(course.request, course.age_seconds(parts), parts)
+        if course.passed_over or course.setbacks:
+            return wish, self._made(wish, parts, passed_over=course.passed_over, setbacks=course.setbacks)
+        return wish, self._untried(wish, parts)
+
+    def at_first(self, request: AllocationRequest, age_seconds: float, parts: Parts) -> Route:
+        """Where a request may go that nobody has tried to place yet."""
+        return self._untried(_wish(request, age_seconds, parts), parts)
+
+    def _untried(self, wish: Wish, parts: Parts) -> Route:
+        if wish.players or wish.latency_caps:
+            return self._made(wish, parts)
         as_of = (parts.policy, self._lanes.changes)
         if as_of != self._as_of or len(self._plain) > REMEMBERED:
             self._plain.clear()
             self._as_of = as_of
         route = self._plain.get(wish.regions)
         if route is None:
-            route = self._made(wish, course, parts)
+            route = self._made(wish, parts)
             if isinstance(parts.policy.order, AsNamed | ByLatency) and not _weighted(wish, parts.atlas):
                 self._plain[wish.regions] = route
-        return wish, route
+        return route
 
-    def _made(self, wish: Wish, course: Course, parts: Parts) -> Route:
-        policy = parts.policy.order
-        made = plan(wish, parts.atlas, policy, passed_over=course.passed_over, setbacks=course.setbacks)
+    def _made(
+        self,
+        wish: Wish,
+        parts: Parts,
+        *,
+        passed_over: Mapping[Destination, str] = _NOTHING,
+        setbacks: Mapping[Destination, int] = _NOTHING,
+    ) -> Route:
+        made = plan(wish, parts.atlas, parts.policy.order, passed_over=passed_over, setbacks=setbacks)
         if made.fault:
             parts.observe(Crashed("placement policy", ValueError(made.fault)))
         lanes = tuple(self._lanes.of(each.destination, guest=each.guest) for each in made.candidates)
         return Route(made, lanes)
+
+
+def _wish(request: AllocationRequest, age_seconds: float, parts: Parts) -> Wish:
+    return Wish(
+        request_id=request.id,
+        regions=request.regions or parts.policy.default_regions,
+        players=request.players,
+        latency_caps=request.latency_caps,
+        age_seconds=age_seconds,
+    )
 
 
 def _weighted(wish: Wish, atlas: Atlas) -> bool:

@@ -30,7 +30,8 @@ def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> St
     if route.plan.again_at_seconds is not None:
         wake_ms = min(wake_ms, course.hold.enqueued_at_ms + round(route.plan.again_at_seconds * 1000) + 1)
     lots = list(dict.fromkeys(lots))
-    course.tell(parts, "parked", **{"for": lots, "until": wake_ms})
+    spent = {"gate_ms": round(course.gate_seconds * 1000), "provider_ms": round(course.provider_seconds * 1000)}
+    course.tell(parts, "parked", **{"for": lots, "until": wake_ms}, **spent)
     return Stay(
         hold=course.hold,
         lots=tuple(lots),

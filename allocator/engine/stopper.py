@@ -27,6 +27,7 @@ from allocator.providers.provider import (
     Provider,
     SessionState,
     StopFailed,
+    StopOutcome,
     Stopped,
 )
 
@@ -61,8 +62,7 @@ async def _look(condemned: Condemned, parts: Parts, fresh_until: float) -> None:
 
 async def _stop(condemned: Condemned, parts: Parts, fresh_until: float) -> int | None:
     """Try to stop one; the milliseconds until it is looked at again, None for never."""
-    provider = parts.providers.get(condemned.provider)
-    if provider is None:
+    if condemned.provider not in parts.providers:
         return UNKNOWN_PROVIDER_MS
     age_ms = parts.broker.now_ms() - condemned.since_ms
     again_ms = min(max(age_ms // 2, PAUSE_FIRST_MS), PAUSE_LAST_MS)
@@ -70,19 +70,10 @@ async def _stop(condemned: Condemned, parts: Parts, fresh_until: float) -> int |
     observes = parts.policy.observes and not condemned.reason.startswith((RELEASE, CANCELLED))
     if observes and age_ms < LANDING_HORIZON_MS:
         return again_ms
-    loop = asyncio.get_running_loop()
-    permit = await parts.lanes.look_up(condemned.provider, fresh_until - loop.time())
-    if permit is None:
-        return again_ms
-    try:
-        if observes or (condemned.before_loss and not condemned.reason.startswith((RELEASE, SOUGHT))):
-            return await _only_look(condemned, parts, again_ms, observes=observes)
-        if loop.time() > fresh_until:
-            return again_ms
-        outcome = await provider.stop(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
-    finally:
-        permit.lane.finish(served=True)
-    if isinstance(outcome, StopFailed):
+    if observes or (condemned.before_loss and not condemned.reason.startswith((RELEASE, SOUGHT))):
+        return await _only_look(condemned, parts, again_ms, fresh_until, observes=observes)
+    outcome = await _stopped(condemned, parts, fresh_until)
+    if isinstance(outcome, StopFailed | LookupFailed):
         return again_ms
     if isinstance(outcome, Stopped):
         parts.observe(SessionStopped(condemned.provider, condemned.session_id, condemned.reason))
@@ -96,9 +87,23 @@ async def _stop(condemned: Condemned, parts: Parts, fresh_until: float) -> int |
     return again_ms
 
 
-async def _only_look(condemned: Condemned, parts: Parts, again_ms: int, *, observes: bool) -> int | None:
+async def _stopped(condemned: Condemned, parts: Parts, fresh_until: float) -> StopOutcome | LookupFailed:
+    """Send the DELETE, unless the claim has grown old while leave to send it was waited for."""
+    loop = asyncio.get_running_loop()
+
+    async def stop(provider: Provider) -> StopOutcome:
+        if loop.time() > fresh_until:
+            return StopFailed("the claim has grown old")
+        return await provider.stop(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
+
+    return await parts.look_ups.ask(condemned.provider, fresh_until - loop.time(), stop)
+
+
+async def _only_look(
+    condemned: Condemned, parts: Parts, again_ms: int, fresh_until: float, *, observes: bool
+) -> int | None:
     """Stop nothing; the milliseconds until it is looked at again, None for never."""
-    alive = await _is_alive(condemned, parts.providers[condemned.provider])
+    alive = await _is_alive(condemned, parts, fresh_until)
     if alive is None:
         return again_ms
     if observes:
@@ -110,9 +115,14 @@ async def _only_look(condemned: Condemned, parts: Parts, again_ms: int, *, obser
     return None if age_ms >= LANDING_HORIZON_MS else again_ms
 
 
-async def _is_alive(condemned: Condemned, provider: Provider) -> bool | None:
+async def _is_alive(condemned: Condemned, parts: Parts, fresh_until: float) -> bool | None:
     """Whether it runs; None where the provider did not say."""
-    found = await provider.find(condemned.session_id, timeout_seconds=STOP_TIMEOUT_SECONDS)
+    found = await parts.look_ups.find(
+        condemned.provider,
+        condemned.session_id,
+        permit_seconds=fresh_until - asyncio.get_running_loop().time(),
+        timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
     if isinstance(found, LookupFailed):
         return None
     return isinstance(found, Found) and found.session.state is not SessionState.ENDED

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from allocator.contract.identity import session_id
-from allocator.engine.lanes import Lanes
-from allocator.engine.observer import Crashed, Observer
+from allocator.engine.lookups import LookUps
 from allocator.providers.provider import (
     LANDING_HORIZON_MS,
     Absent,
     Found,
     LookupFailed,
-    Provider,
     Session,
     SessionState,
 )
@@ -30,6 +28,10 @@ LIST_SECONDS = 10.0
 FRESH_MS = 10_000
 PATIENCE_MS = 30_000
 PAUSE_SECONDS = 1.0
+PENDING_SECONDS = 40.0
+STOPS_LAND_MS = 7_000
+"""A DELETE is sent within a second of asking what is condemned, and given up after five (`stopper`): one that was sent
+before anybody knew of a loss has ended its session by then, or never will."""
 GENERATIONS_MAX = 16
 """Told apart by their ids; more calls whose answer was lost no single request has seen."""
 
@@ -39,12 +41,9 @@ Survivor = tuple[str, Session]
 class Survivors:
     """What one process knows of the sessions of its deployment that are older than the last loss."""
 
-    def __init__(
-        self, lanes: Lanes, providers: Mapping[str, Provider], observe: Observer, now_ms: Callable[[], int]
-    ) -> None:
-        self._lanes = lanes
+    def __init__(self, look_ups: LookUps, providers: Collection[str], now_ms: Callable[[], int]) -> None:
+        self._look_ups = look_ups
         self._providers = providers
-        self._observe = observe
         self._now_ms = now_ms
         self._found: Mapping[str, list[Survivor]] = {}
         self._as_of_ms = 0
@@ -58,25 +57,33 @@ class Survivors:
             good = self._is_good(loss_ms)
             while not good and not self._gives_up():
                 good = await self._read(deployment, namespace)
-        alive = [each for each in self._found.get(request_id, []) if await self._lives(*each)]
-        ids = [session_id(deployment, request_id, each + 1) for each in range(GENERATIONS_MAX)] if alive else []
-        return sorted(alive, key=lambda each: ids.index(each[1].id) if each[1].id in ids else -1, reverse=True)
+        may_be_stopped_ms = loss_ms + STOPS_LAND_MS - self._now_ms()
+        if may_be_stopped_ms > 0 and request_id in self._found:
+            await asyncio.sleep(may_be_stopped_ms / 1000)
+        alive = [each for listed in self._found.get(request_id, []) if (each := await self._now(*listed)) is not None]
+        return latest_first(alive, deployment, request_id)
 
-    async def _lives(self, provider: str, session: Session) -> bool:
-        """Whether it has not ended since it was listed, hours ago perhaps."""
-        permit = await self._lanes.look_up(provider, LIST_SECONDS)
-        if permit is None:
-            return True
-        try:
-            found = await self._providers[provider].find(session.id, timeout_seconds=LIST_SECONDS)
-        except Exception as error:  # noqa: BLE001 - a provider's own fault says nothing about the session
-            self._observe(Crashed(f"provider {provider}", error))
-            return True
-        finally:
-            permit.lane.finish(served=True)
-        return not isinstance(found, Absent) and not (
-            isinstance(found, Found) and found.session.state is SessionState.ENDED
-        )
+    async def _now(self, provider: str, session: Session) -> Survivor | None:
+        """The session as it is now; None where it has ended since it was listed, hours ago perhaps.
+
+        What is being made serves nobody yet, and may soon: it is waited for, `PENDING_SECONDS` at most.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PENDING_SECONDS
+        while True:
+            found = await self._look_ups.find(
+                provider, session.public_id, permit_seconds=LIST_SECONDS, timeout_seconds=LIST_SECONDS
+            )
+            match found:
+                case Absent():
+                    return None
+                case Found(now):
+                    session = now
+            if session.state is not SessionState.PENDING:
+                return None if session.state is SessionState.ENDED else (provider, session)
+            if loop.time() > until:
+                return None
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def _is_good(self, loss_ms: int) -> bool:
         """Whether nothing that is not known can have landed, but for what has landed just now."""
@@ -93,7 +100,9 @@ class Survivors:
         as_of_ms = self._tried_ms = self._now_ms()
         found: dict[str, list[Survivor]] = defaultdict(list)
         for provider in self._providers:
-            sessions = await self._list(provider, deployment)
+            sessions = await self._look_ups.list(
+                provider, deployment, permit_seconds=LIST_SECONDS, timeout_seconds=LIST_SECONDS
+            )
             if isinstance(sessions, LookupFailed):
                 if self._failing_since_ms is None:
                     self._failing_since_ms = as_of_ms
@@ -106,14 +115,8 @@ class Survivors:
         self._found, self._as_of_ms, self._failing_since_ms = found, as_of_ms, None
         return True
 
-    async def _list(self, provider: str, deployment: str) -> tuple[Session, ...] | LookupFailed:
-        permit = await self._lanes.look_up(provider, LIST_SECONDS)
-        if permit is None:
-            return LookupFailed("no permit for a look-up came")
-        try:
-            return await self._providers[provider].list(deployment, timeout_seconds=LIST_SECONDS)
-        except Exception as error:  # noqa: BLE001 - a provider's own fault says nothing about the sessions
-            self._observe(Crashed(f"provider {provider}", error))
-            return LookupFailed(type(error).__name__)
-        finally:
-            permit.lane.finish(served=True)
+
+def latest_first(found: Sequence[Survivor], deployment: str, request_id: str) -> list[Survivor]:
+    """By generation: an earlier one was left behind before a later one was called; unknown ids come last."""
+    ids = [session_id(deployment, request_id, each + 1) for each in range(GENERATIONS_MAX)] if len(found) > 1 else []
+    return sorted(found, key=lambda each: ids.index(each[1].id) if each[1].id in ids else -1, reverse=True)

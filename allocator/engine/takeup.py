@@ -25,7 +25,8 @@ from allocator.contract.allocation import Allocation, State
 from allocator.contract.codes import Code
 from allocator.contract.events import allocation_event, refusal_event
 from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, Priority, decode_request
-from allocator.engine.observer import Crashed, Finished, Received, Refused
+from allocator.engine.legs import leg_of
+from allocator.engine.observer import Crashed, Finished, Leg, Received, Refused
 from allocator.engine.parts import Parts
 
 REFUSED = "refused"
@@ -50,7 +51,7 @@ async def take_up(entries: Sequence[Entry], parts: Parts, begin: Begin) -> None:
     for ask, decoded, reply in zip(asks, good, replies, strict=True):
         if isinstance(reply, Hold):
             queued_ms = parts.broker.now_ms() - reply.enqueued_at_ms
-            parts.observe(Received(reply.priority, max(0, queued_ms) / 1000))
+            parts.observe(Received(leg_of(reply, decoded.request.traceparent), max(0, queued_ms) / 1000))
             begin(reply, decoded.request)
         elif (refusal := _answered(ask, reply, parts)) is not None:
             refusals.append(refusal)
@@ -67,8 +68,9 @@ def read(entry: Entry) -> Decoded | InvalidRequest:
 def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
     request = decoded.request
     timeout_seconds = request.timeout_seconds or parts.policy.request_timeout_seconds
-    wait = wait_seconds(request, entry.priority, parts)
-    remaining_seconds = timeout_seconds - (parts.broker.now_ms() - entry.enqueued_at_ms) / 1000
+    age_seconds = max(0.0, (parts.broker.now_ms() - entry.enqueued_at_ms) / 1000)
+    wait = wait_seconds(request, entry.priority, age_seconds, parts)
+    remaining_seconds = timeout_seconds - age_seconds
     return Reservation(
         entry=entry,
         request_id=request.id,
@@ -81,17 +83,22 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
     )
 
 
-def wait_seconds(request: AllocationRequest, priority: Priority, parts: Parts) -> float:
-    """How long a request would wait at the least: behind those who wait where it may go, here and outside."""
+def wait_seconds(request: AllocationRequest, priority: Priority, age_seconds: float, parts: Parts) -> float:
+    """How long a request would wait at the least: behind those who wait where it may go, here and outside.
+
+    0 where nobody knows: where a looser cap will let it go elsewhere later, or no region is open to it now.
+    """
+    if not any(lane.wait_seconds(priority) for lane in parts.lanes):
+        return 0.0
+    route = parts.routes.at_first(request, age_seconds, parts)
+    if route.plan.again_at_seconds is not None:
+        return 0.0
     ahead = rates = 0.0
-    for name in request.regions or parts.policy.default_regions:
-        region = parts.atlas(name)
-        for place in region.places if region else ():
-            lane = parts.lanes.of(place.destination)
-            seconds = lane.wait_seconds(priority)
-            if not seconds or not lane.rate:
-                return 0.0
-            ahead, rates = max(ahead, seconds * lane.rate), rates + lane.rate
+    for lane in route.lanes:
+        seconds = lane.wait_seconds(priority)
+        if not seconds or not lane.rate:
+            return 0.0
+        ahead, rates = max(ahead, seconds * lane.rate), rates + lane.rate
     return ahead / rates if rates else 0.0
 
 
@@ -130,7 +137,8 @@ async def _refuse(refusal: Refusal, parts: Parts) -> None:
             parts.observe(Refused(refusal.code, refusal.message, refusal.request_id, refusal.bury))
         if failed and refusal.request_id is not None:
             total_seconds = max(0, parts.broker.now_ms() - refusal.entry.enqueued_at_ms) / 1000
-            parts.observe(Finished.unserved(refusal.request_id, refusal.code, total_seconds))
+            leg = Leg(refusal.request_id, refusal.entry.entry_id, refusal.entry.priority)
+            parts.observe(Finished.unserved(leg, refusal.code, total_seconds))
 
 
 def _again(ask: Reservation, ended: Ended, parts: Parts) -> Refusal:

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from allocator.contract.request import Priority
+from allocator.contract.values import quick
 
 if TYPE_CHECKING:
     from allocator.engine.lane import Lane
@@ -31,6 +32,7 @@ class NoPermit(Enum):
     """What the lanes were chosen by has changed."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to make one call through `lane` now; the lane must be told how it went.

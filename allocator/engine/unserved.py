@@ -1,4 +1,4 @@
-"""Why a request ends without a session, in the contract's codes and in words for a person. Pure but for the clock.
+"""Why a request is not served, in the contract's codes and in words for a person. Pure but for the clock.
 
 In: a course, its route, the lanes it waited in. Out: a `Bad` end, or the code that says why it waits.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
+from allocator.contract.destination import Destination
 from allocator.engine.course import Course
 from allocator.engine.ending import Bad
+from allocator.engine.parts import Parts
 from allocator.engine.routes import Route
 from allocator.gate.gate import Cause
 from allocator.placement.plan import Plan, deadline_code, why_nowhere
@@ -44,12 +46,36 @@ def expired(course: Course, route: Route) -> Bad:
     return Bad(State.EXPIRED, code, message, retry_after_ms)
 
 
+def pass_over_unsuited(course: Course, plan: Plan, parts: Parts) -> bool:
+    """Leave out the candidates whose provider cannot do what the request asks for, each told once as an attempt.
+
+    Whether there are any: then the plan is to be made anew.
+    """
+    found = False
+    for each in plan.candidates:
+        at = each.destination
+        reason = parts.providers[at.provider].unsuited(at.location, course.spec_at(at.provider, parts.policy))
+        if reason is None:
+            continue
+        found = True
+        course.passed_over[at] = reason
+        if at not in _unsuited(course):  # else told by the worker that had the request before
+            now_ms = parts.broker.now_ms()
+            course.record(each, Outcome.UNSUITABLE, status=None, at_ms=now_ms, seconds=0, waited_seconds=0)
+    return found
+
+
+def _unsuited(course: Course) -> set[Destination]:
+    attempts = (each for each in course.attempts if each.outcome is Outcome.UNSUITABLE)
+    return {Destination(each.provider, each.location) for each in attempts}
+
+
 def nowhere(course: Course, plan: Plan) -> Bad | None:
     """No region can serve it; None while one can, or may later."""
     said = why_nowhere(plan)
     if said is None:
         return None
-    if course.passed_over:
+    if course.passed_over.keys() - _unsuited(course):
         reasons = "; ".join(f"{each}: {message}" for each, message in sorted(course.passed_over.items()))
         return Bad(State.FAILED, Code.NOT_FOUND, reasons)
     return Bad(State.FAILED, Code.NO_REGION, said)

@@ -12,20 +12,19 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
-from allocator.contract.request import AllocationRequest, InvalidRequest, Priority, decode_request
+from allocator.contract.request import AllocationRequest
 from allocator.engine.allocation import Allocation
 from allocator.engine.callin import CallIn
 from allocator.engine.canceller import carry_out
-from allocator.engine.course import was_parked
-from allocator.engine.observer import Crashed, LeaseLost, RateSeen, Surveyed, TakenOver
+from allocator.engine.observer import Crashed, LeaseLost, Left
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
 from allocator.engine.stopper import stop_condemned
+from allocator.engine.takeover import take_over
 from allocator.engine.takeup import take_up
+from allocator.engine.turns import order_of
 
-LOWER_SHARE = 10
 TICK_SECONDS = 1.0
-SURVEY_SECONDS = 2.0
 LAST_READ_SECONDS = 2.5
 """A read that has begun may bring entries until its block ends; broken off, they would be strays."""
 LAST_WORDS_SECONDS = 2.0
@@ -89,7 +88,6 @@ class Worker:
             self._every(TICK_SECONDS, "reclaim", self._take_over),
             self._every(self._parts.policy.lease_seconds / 3, "renew", self._renew),
             self._every(TICK_SECONDS, "stop", self._stop),
-            self._every(SURVEY_SECONDS, "survey", self._survey),
             self._every(self._parts.policy.lease_seconds / 2, "cancel", self._stray_orders),
             self._always("cancel", self._orders),
             self._always("cancel", self._let_go),
@@ -116,13 +114,15 @@ class Worker:
     async def _before_drain(self, step: asyncio.Task[None]) -> bool:
         """Wait for a step, unless the drain comes first."""
         told = asyncio.get_running_loop().create_task(self._draining.wait())
-        await asyncio.wait([step, told], return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if step.done():
-            await step
-            return True
-        step.cancel()
-        return False
+        try:
+            await asyncio.wait([step, told], return_when=asyncio.FIRST_COMPLETED)
+            if step.done():
+                await step
+                return True
+            return False
+        finally:
+            told.cancel()
+            step.cancel()
 
     async def _prepare(self) -> None:
         self._moved()
@@ -154,7 +154,7 @@ class Worker:
 
     async def _take(self, room: int, turn: int) -> None:
         broker, since = self._parts.broker, asyncio.get_running_loop().time()
-        entries = await broker.take(room, _order(turn))
+        entries = await broker.take(room, order_of(turn, low_waits=True))
         if not entries:
             entries = await broker.wait(room)
         self._parts.insist.back()
@@ -181,20 +181,9 @@ class Worker:
         if not parts.paused and (room := self._room_left()) > 0:
             await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
         while (room := self._room_left()) > 0:
-            await parts.broker.look_back()  # whose lease a loss has brought back may be in play
-            holds = await parts.broker.reclaim(room)
-            for hold in holds:
-                decoded = decode_request(hold.raw)
-                if isinstance(decoded, InvalidRequest):
-                    self._parts.observe(Crashed(f"request {hold.request_id}", ValueError(decoded.message)))
-                else:
-                    if not was_parked(hold):
-                        self._parts.observe(TakenOver(hold.request_id, hold.uncertain))
-                    self._begin(hold, decoded.request, since)
-            if len(holds) < room:
+            if await take_over(room, parts, self._begin) < room:
                 return
             await asyncio.sleep(0)
-            since = asyncio.get_running_loop().time()
 
     def _begin(self, hold: Hold, request: AllocationRequest, since: float, called_to: str | None = None) -> None:
         if hold.fence in self._begun:
@@ -231,13 +220,17 @@ class Worker:
                 raise
         except Exception as error:  # noqa: BLE001 - its lease ends and it is taken over; the others go on
             self._parts.observe(Crashed(f"request {hold.request_id}", error))
-            ended = True
+            ended, allocation.left = True, "fault"
         finally:
             try:
                 if not ended and self._draining.is_set():
+                    allocation.left = "handed_back"
                     back = [(hold, allocation.clean)]
                     await self._parts.insist("hand_back", lambda: self._parts.broker.hand_back(back))
             finally:
+                if allocation.left is not None:
+                    lasted = asyncio.get_running_loop().time() - allocation.began_at
+                    self._parts.observe(Left(allocation.leg, allocation.left, lasted))
                 self._held_bytes -= len(hold.raw)
                 if (now := self._held.get(hold.request_id)) is not None and now[0] is allocation:
                     del self._held[hold.request_id]
@@ -289,12 +282,6 @@ class Worker:
             if held is not None and held[0].waiting:
                 held[1].cancel()
 
-    async def _survey(self) -> None:
-        self._parts.observe(Surveyed(await self._parts.broker.survey()))
-        for lane in self._parts.lanes:
-            if lane.rate is not None and lane.is_own:
-                self._parts.observe(RateSeen(lane.destination, lane.rate))
-
     async def _leave(self) -> None:
         """Finish what is being called, hand back what waits, within the grace."""
         loop = asyncio.get_running_loop()
@@ -342,15 +329,6 @@ class Worker:
                 self._parts.insist.away(step, trouble)
             except Exception as error:  # noqa: BLE001 - the next turn may fare better
                 self._parts.observe(Crashed(step, error))
-
-
-def _order(turn: int) -> tuple[Priority, ...]:
-    """Best first, but in every tenth read the low one, and between these the normal one."""
-    if turn % LOWER_SHARE == 0:
-        return (Priority.LOW, Priority.NORMAL, Priority.HIGH)
-    if turn % LOWER_SHARE == LOWER_SHARE // 2:
-        return (Priority.NORMAL, Priority.HIGH, Priority.LOW)
-    return (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 
 
 async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -18,6 +18,7 @@ from allocator.contract.allocation import Attempt, Outcome
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
 from allocator.contract.request import LatencyCap, Player
+from allocator.contract.values import quick
 from allocator.placement.latencies import Caps
 
 FAULT_CHARS_MAX = 300
@@ -43,6 +44,7 @@ Atlas = Callable[[str], Region | None]
 """What a region's name leads to; None where it is unknown here."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a request wishes, as far as its place is concerned. `age_seconds` since Redis took it."""
@@ -66,6 +68,7 @@ class Policy(Protocol):
         ...
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A destination that may serve, and the region of the request it stands for.

@@ -115,6 +115,7 @@ class MemoryProvider:
         latency_seconds: Callable[[], float] = lambda: 0.0,
         script: Callable[[StartCall], Step | None] = lambda _call: None,
         failures: Callable[[Asked, str], Failure | None] = lambda _call, _subject: None,
+        unsuited: Callable[[str, StartSpec], str | None] = lambda _location, _spec: None,
     ) -> None:
         """Serve these locations; `latency_seconds` is asked for each call, `script` and `failures` as it is sent."""
         self._host = MemoryHost(locations)
@@ -125,6 +126,7 @@ class MemoryProvider:
         self._latency_seconds = latency_seconds
         self._script = script
         self._failures = failures
+        self._unsuited = unsuited
 
     @property
     def name(self) -> str:
@@ -160,6 +162,10 @@ class MemoryProvider:
             self._host.end(session_id, "exit", _now())
         else:
             self._host.set_unended_state(session_id, state)
+
+    def unsuited(self, location: str, spec: StartSpec) -> str | None:
+        """Whatever the script says."""
+        return self._unsuited(location, spec)
 
     async def start(self, session_id: str, location: str, spec: StartSpec, *, timeout_seconds: float) -> StartOutcome:
         """Start one session, or do what the script says of this call."""

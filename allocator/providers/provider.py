@@ -6,6 +6,7 @@ the unions below; a provider raises only for a fault of its own code. What an ou
     start   Created                    a session runs under this id
             NoRoom Rejected NotFound   definite: nothing was created; the same id may go to another destination
             CredentialRefused          definite: nothing was created, and nothing can be with this credential
+            Broken                     definite: what was created under this id will not serve; leave it behind
             Unreachable                definite: the call never left this process
             Conflict                   the id is in use: look it up
             Unknown                    nobody knows: look the id up before anything else
@@ -14,7 +15,9 @@ the unions below; a provider raises only for a fault of its own code. What an ou
     list    a tuple of sessions, or LookupFailed
     offers  Offered LookupFailed
 
-Rates and retries are the callers'; a provider makes one call and says what came of it.
+Rates and retries are the callers'; a provider makes one call and says what came of it. A host that answers a start
+before the session runs is followed inside `start`, which answers once it is known. `unsuited` asks nobody: it says
+beforehand what a host cannot do.
 """
 
 from __future__ import annotations
@@ -26,13 +29,16 @@ from typing import Protocol
 
 from allocator.contract.allocation import Port
 from allocator.contract.request import Player
+from allocator.contract.values import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True, repr=False)
 class StartSpec:
     """What to run; `env`, `args` may hold secrets, so nothing of them is ever printed.
 
-    `labels` already bear our mark; `ttl` is `2h30m` in form; `port_names` maps `7777/udp` to a catalog name.
+    `image` and `version` as the provider calls them. `labels` already bear our mark; `ttl` is `2h30m` in form, and
+    `own_ttl` says that the request itself named it; `port_names` maps `7777/udp` to a catalog name.
     """
 
     image: str
@@ -42,6 +48,7 @@ class StartSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     restart: bool = False
     ttl: str | None = None
+    own_ttl: bool = False
     players: tuple[Player, ...] = ()
     port_names: Mapping[str, str] = field(default_factory=dict)
 
@@ -57,13 +64,20 @@ class SessionState(Enum):
     """What a session's status means for us: one that plays, one that ends, or one we cannot read."""
 
     ALIVE = "alive"
+    PENDING = "pending"
+    """It is being made: it may come to life, or never."""
     ENDED = "ended"
     UNCLEAR = "unclear"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session at the provider. `host` is what players dial; `image` and `location` as the provider calls them."""
+    """A session at the provider. `host` is what players dial; `image` and `location` as the provider calls them.
+
+    `id` is the one that we gave; `native_id` the provider's own, where it takes none of ours. `image` is empty where
+    a list does not tell it.
+    """
 
     id: str
     host: str
@@ -77,8 +91,17 @@ class Session:
     """The request that our label names, and `namespace` the place of its record; None where there is no such label."""
     namespace: str | None = None
     created_at_ms: int | None = None
+    native_id: str | None = None
+    ttl_seconds: int | None = None
+    """How long it lives, where that is not the `ttl` that was asked for."""
+
+    @property
+    def public_id(self) -> str:
+        """What the provider calls it: told to users, and names it alone where two bear one id of ours."""
+        return self.native_id or self.id
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Created:
     """The session runs. Its id differs from the one asked for where a warm pool chose its own."""
@@ -128,6 +151,21 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """Something was created under this id and will not serve: it failed, found no room, or was not ready in time.
+
+    `is_full` where it found no room, and `closes` where that holds for whoever plays; `native_id` where the provider
+    named what is left.
+    """
+
+    status: int | None
+    message: str
+    is_full: bool = False
+    closes: bool = False
+    native_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """409: the id is in use."""
 
@@ -145,7 +183,7 @@ class Unknown:
     retry_after_seconds: float | None = None
 
 
-StartOutcome = Created | NoRoom | Rejected | NotFound | CredentialRefused | Unreachable | Conflict | Unknown
+StartOutcome = Created | NoRoom | Rejected | NotFound | CredentialRefused | Unreachable | Broken | Conflict | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,20 +250,27 @@ class Provider(Protocol):
         """Whose rates these are: destinations of one account share its limits."""
         ...
 
+    def unsuited(self, location: str, spec: StartSpec) -> str | None:
+        """Why this can never be served at this location, known without asking; None where it may be."""
+        ...
+
     async def start(self, session_id: str, location: str, spec: StartSpec, *, timeout_seconds: float) -> StartOutcome:
         """Start one session under this id at this location; one call, answered within the timeout."""
         ...
 
     async def find(self, session_id: str, *, timeout_seconds: float) -> FindOutcome:
-        """Describe one session, wherever it runs."""
+        """Describe one session, wherever it runs, by our id or the provider's own."""
         ...
 
     async def stop(self, session_id: str, *, timeout_seconds: float) -> StopOutcome:
-        """End one session; harmless where it has ended."""
+        """End one session, by our id or the provider's own; harmless where it has ended.
+
+        By our id all that bear it are ended. An end that is put off until the session runs has failed for now.
+        """
         ...
 
     async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
-        """Every session that runs and bears this deployment's mark.
+        """Every session that runs, or is being made, and bears this deployment's mark.
 
         Not those that have ended, which a host keeps for days and lists without pages.
         """

@@ -11,6 +11,7 @@ In: an exception of `redis`. Out: one of ours, which says what to do next. The w
     ├── CommandFault        the server says that the command is wrong: our bug
     │   └── ScriptFault     the same, from within a script, which may have written before it failed
     ├── UnfitServer         the server may not be used: exit 3
+    │   └── Redirected      another node of a cluster holds the key: nothing ran (`cluster` answers this one itself)
     └── EmbeddedUnavailable the embedded server cannot run here: exit 3
     ValueError
     └── RedisUrlError       redis.url cannot be understood: exit 2
@@ -82,6 +83,22 @@ class UnfitServer(RedisFault):
     kind = "unfit"
 
 
+class Redirected(UnfitServer):
+    """Another node holds this key, or with `asks` may hold it while its slot moves; nothing ran.
+
+    An empty host is the one that said so.
+    """
+
+    kind = "redirected"
+
+    def __init__(self, message: str, slot: int, host: str, port: int, *, asks: bool) -> None:
+        super().__init__(message)
+        self.slot = slot
+        self.host = host
+        self.port = port
+        self.asks = asks
+
+
 class EmbeddedUnavailable(RedisFault):
     """The embedded server cannot run here; the message names the alternative."""
 
@@ -140,9 +157,7 @@ def _of_reply(code: str, text: str, server: str) -> RedisFault:
         case "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED":
             fault = _refused(server, text)
         case "MOVED" | "ASK":
-            fault = UnfitServer(
-                f"{server} is one node of a Redis Cluster; name a server that stands alone in redis.url"
-            )
+            fault = _redirected(text, server, asks=code == "ASK")
         case "OOM":
             fault = OutOfMemory(f"Redis at {server} is full; raise its maxmemory, or let what is waiting be served")
         case "NOGROUP":
@@ -154,6 +169,15 @@ def _of_reply(code: str, text: str, server: str) -> RedisFault:
         case _:
             fault = CommandFault(whole)
     return fault
+
+
+def _redirected(text: str, server: str, *, asks: bool) -> RedisFault:
+    slot, _, address = text.partition(" ")
+    host, _, port = address.rpartition(":")
+    if not (slot.isdigit() and port.isdigit()):
+        return CommandFault(f"MOVED {text}")
+    says = f"{server} is one node of a Redis Cluster; write its nodes as redis+cluster://host:port,... in redis.url"
+    return Redirected(says, int(slot), host, int(port), asks=asks)
 
 
 def _refused(server: str, text: str) -> Refused:

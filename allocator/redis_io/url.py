@@ -17,14 +17,16 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from allocator.redis_io.errors import RedisUrlError
 
 DEFAULT_PORT = 6379
+SENTINEL_PORT = 26379
 FORMS = (
     "redis://[user:password@]host[:port][/db], rediss:// likewise with TLS (?ssl_ca_certs=FILE&ssl_certfile=FILE"
     "&ssl_keyfile=FILE&ssl_cert_reqs=required|optional|none&ssl_check_hostname=true|false), "
-    "unix://[user:password@]/path/to.sock[?db=0], or embedded:DIR"
+    "unix://[user:password@]/path/to.sock[?db=0], redis+sentinel://[user:password@]host[:port],host[:port].../NAME[/db]"
+    "[?sentinel_username=USER&sentinel_password=PASSWORD], redis+cluster://[user:password@]host[:port],host[:port]..., "
+    "both with rediss+ for TLS, or embedded:DIR"
 )
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS_CHOICES = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
-_NOT_YET = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _CONNECTIONS: dict[str, type[AbstractConnection]] = {
     "redis": Connection,
     "rediss": SSLConnection,
@@ -40,6 +42,32 @@ class ServerTarget:
     url: str = field(repr=False)
     connection_class: type[AbstractConnection]
     options: dict[str, Any] = field(repr=False)
+
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ManyTarget:
+    """Servers that are found by asking others. `seeds` are asked first; `options` lack host and port."""
+
+    url: str = field(repr=False)
+    seeds: tuple[Address, ...]
+    connection_class: type[Connection]
+    options: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTarget(ManyTarget):
+    """A Redis Cluster; `seeds` are some of its nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelTarget(ManyTarget):
+    """The primary that the sentinels, which are the `seeds`, call `service`."""
+
+    service: str = ""
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +86,35 @@ def masked(url: str) -> str:
     scheme, separator, _ = text.partition("://")
     if at:
         return f"{scheme}://***@{tail}" if separator in head else f"***@{tail}"
-    if re.search(r"://(?::|[^/?#\[]*:(?!\d*(?:[/?#]|$)))", text):  # no host, or no port: perhaps a password
+    end = "[,/?#]" if "+" in scheme else "[/?#]"
+    if re.search(rf"://(?::|[^/?#\[]*:(?!\d*(?:{end}|$)))", text):  # no host, or no port: perhaps a password
         return f"{scheme}://***"
     return text
 
 
 def url_secrets(url: str) -> set[str]:
-    """The password of a URL, as written and as meant: what a log must mask; nothing where it cannot be read."""
+    """The passwords of a URL, as written and as meant: what a log must mask; nothing where it cannot be read."""
     try:
-        written = urlsplit(url).password
+        parts = urlsplit(url)
+        found = {parts.password, *re.findall(r"(?:^|&)sentinel_password=([^&]*)", parts.query)}
     except ValueError:
         return set()
-    return {written, unquote(written)} if written else set()
+    return {each for written in found if written for each in (written, unquote(written))}
 
 
-def parse_url(url: str) -> ServerTarget | EmbeddedTarget:
+def parse_url(url: str) -> ServerTarget | ClusterTarget | SentinelTarget | EmbeddedTarget:
     """Read redis.url; RedisUrlError says what is wrong with it and what forms there are."""
     url = url.strip()
     scheme, _, rest = url.partition(":")
-    if scheme.lower() != "embedded":
-        return server_target(url)
+    match scheme.lower():
+        case "embedded":
+            pass
+        case "redis+cluster" | "rediss+cluster":
+            return _cluster_target(url)
+        case "redis+sentinel" | "rediss+sentinel":
+            return _sentinel_target(url)
+        case _:
+            return server_target(url)
     if not rest:
         raise _wrong(url, "names no directory")
     return EmbeddedTarget(Path(rest).expanduser().absolute())
@@ -97,27 +134,82 @@ def server_target(url: str) -> ServerTarget:
             raise _wrong(url, "names no host")
         case "unix":
             raise _wrong(url, "names no socket file")
-        case scheme if scheme in _NOT_YET:
-            raise _wrong(url, f"is of a kind that is not supported yet: {scheme}")
         case _:
             raise _wrong(url, "has no scheme that is known here")
     if parts.scheme == "rediss":
         options |= _tls(url, query)
+    _used_up(url, query)
+    return ServerTarget(url, _CONNECTIONS[parts.scheme], options | _credentials(parts))
+
+
+def _cluster_target(url: str) -> ClusterTarget:
+    parts, seeds = _split_many(url, DEFAULT_PORT)
+    if parts.path.strip("/") not in {"", "0"}:
+        raise _wrong(url, "names a database, and a cluster has but one")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    connection_class, options = _by_tls(url, parts, query)
+    _used_up(url, query)
+    return ClusterTarget(url, seeds, connection_class, options | _credentials(parts))
+
+
+def _sentinel_target(url: str) -> SentinelTarget:
+    parts, seeds = _split_many(url, SENTINEL_PORT)
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise _wrong(url, "names no primary after its sentinels, as in redis+sentinel://host:26379/mymaster")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    connection_class, shared = _by_tls(url, parts, query)
+    own = {name: query.pop(f"sentinel_{name}", "") for name in ("username", "password")}
+    _used_up(url, query)
+    return SentinelTarget(
+        url,
+        seeds,
+        connection_class,
+        shared | _credentials(parts) | {"db": _db(url, db)},
+        service=unquote(service),
+        sentinel_options=shared | {name: text for name, text in own.items() if text},
+    )
+
+
+def _by_tls(url: str, parts: SplitResult, query: dict[str, str]) -> tuple[type[Connection], dict[str, Any]]:
+    return (SSLConnection, _tls(url, query)) if parts.scheme.startswith("rediss") else (Connection, {})
+
+
+def _credentials(parts: SplitResult) -> dict[str, str]:
+    return {name: unquote(text) for name in ("username", "password") if (text := getattr(parts, name))}
+
+
+def _used_up(url: str, query: dict[str, str]) -> None:
     if query:
         raise _wrong(url, f"has an option that is not known here: {min(query)}")
-    options |= {name: unquote(text) for name in ("username", "password") if (text := getattr(parts, name))}
-    return ServerTarget(url, _CONNECTIONS[parts.scheme], options)
 
 
-def _split(url: str) -> tuple[SplitResult, int | None]:
-    """The parts of the URL and its port; the text of urllib's own error may hold a piece of the password."""
+def _split_many(url: str, default_port: int) -> tuple[SplitResult, tuple[Address, ...]]:
+    """The parts of a URL that may name several servers, and these; the first alone stands in the parts."""
+    found = re.fullmatch(r"([a-z+]+://(?:[^/?#]*@)?)([^/?#@]*)(.*)", url, flags=re.IGNORECASE | re.DOTALL)
+    if found is None:
+        raise _wrong(url, _QUOTING)
+    seeds: list[Address] = []
+    for each in found[2].split(","):
+        parts, port = _split(f"{found[1]}{each}{found[3]}", url)
+        if not parts.hostname:
+            raise _wrong(url, "names no host, or lacks one beside a comma")
+        seeds.append((parts.hostname, port or default_port))
+    return parts, tuple(seeds)
+
+
+def _split(url: str, whole: str | None = None) -> tuple[SplitResult, int | None]:
+    """The parts of the URL and its port; the text of urllib's own error may hold a piece of the password.
+
+    `whole` is what a message shows, where the URL is but a part of what was given.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise _wrong(url, _QUOTING) from None
+        raise _wrong(whole or url, _QUOTING) from None
     if parts.fragment or "@" in parts.path + parts.query:
-        raise _wrong(url, _QUOTING)
+        raise _wrong(whole or url, _QUOTING)
     return parts, port
 
 

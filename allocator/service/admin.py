@@ -1,16 +1,17 @@
 """The admin address: the metrics as text, and whether this process lives and is ready.
 
 In: a registry, and two questions that are answered from memory. Out: `GET /metrics`, `/livez`, `/readyz`, and a page
-that names them. It promises that no answer waits for Redis or a provider, and that a scrape gives the event loop a
-turn every millisecond or so. It serves while it is entered. Who may reach it is left to the network: by default it is
-loopback's alone.
+that names them; what is told from outside by a POST to a path that nobody can guess goes to who waits for it (`hooks`).
+It promises that no answer waits for Redis or a provider, and that a scrape gives the event loop a turn every
+millisecond or so. It serves while it is entered. Who may reach it is left to the network: by default it is loopback's
+alone.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,9 @@ from allocator.telemetry.exposition import content_type, in_turns
 
 _SHUTDOWN_SECONDS = 0.5
 """How long answers under way are waited for at the end; a reader that hangs must not hold up a drain."""
+
+HOOK_BYTES_MAX = 64 * 1024
+"""Of what is told from outside: a status of a deployment is a twentieth of it."""
 
 _PAGE = """\
 allocator, admin address
@@ -41,13 +45,23 @@ class AdminAddressError(Exception):
 class AdminServer:
     """The admin address of one process."""
 
-    def __init__(self, host: str, port: int, *, registry: CollectorRegistry, ready: Ask, alive: Ask) -> None:
-        """Port 0 takes any free one; `port` says which once it serves."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        registry: CollectorRegistry,
+        ready: Ask,
+        alive: Ask,
+        hooks: Mapping[str, Callable[[bytes], None]] | None = None,
+    ) -> None:
+        """Port 0 takes any free one; `port` says which once it serves. `hooks` hear what is posted to their paths."""
         self._host = host
         self._wanted_port = port
         self._registry = registry
         self._ready = ready
         self._alive = alive
+        self._hooks = hooks or {}
         self._port: int | None = None
         self._runner: web.AppRunner | None = None
 
@@ -65,7 +79,9 @@ class AdminServer:
 
     async def __aenter__(self) -> Self:
         """Serve. Raises AdminAddressError."""
-        app = web.Application()
+        app = web.Application(client_max_size=HOOK_BYTES_MAX)
+        for path, hears in self._hooks.items():
+            app.router.add_post(path, _hook(hears))
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
@@ -114,6 +130,15 @@ class AdminServer:
             await response.write(text.encode())
         await response.write_eof()
         return response
+
+
+def _hook(hears: Callable[[bytes], None]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def heard(request: web.Request) -> web.Response:
+        """Answer at once: a host that waits too long tells nothing more."""
+        hears(await request.read())
+        return web.Response()
+
+    return heard
 
 
 def _answer(why_not: str | None, well: str) -> web.Response:

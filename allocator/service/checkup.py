@@ -1,78 +1,44 @@
 """What `allocator doctor` looks at: one finding each, with what to do where it is bad.
 
-In: settings. Out: findings; nothing is changed anywhere. Redis: reachable, fit, durable, its replicas, its clock.
-Gameye: the credential, and for each image of the catalog the regions that can host it.
+In: settings. Out: findings; nothing is changed anywhere. Redis is `checkup_redis`'s, this machine `checkup_here`'s,
+Edgegap `checkup_edgegap`'s, what other packages bring `checkup_outside`'s. Gameye, here: the credential and what of its
+scopes can be tried without a session, its clock, and for each image of the catalog the regions that can host it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
+from allocator.providers.credential import CredentialError
 from allocator.providers.gameye.client import GameyeProvider
-from allocator.providers.gameye.credential import CredentialError
 from allocator.providers.provider import LookupFailed, Offered
-from allocator.redis_io.connect import connect
-from allocator.redis_io.errors import RedisFault, RedisUrlError
-from allocator.redis_io.server import ServerFacts, describe_server, unfit
+from allocator.service.checkup_edgegap import check_edgegap
+from allocator.service.checkup_here import check_files, check_provider_clock
+from allocator.service.checkup_outside import check_outside
+from allocator.service.checkup_redis import check_redis
+from allocator.service.finding import Finding
+from allocator.service.hosts import build_gameye
 from allocator.service.settings import Settings
-from allocator.service.wiring import build_gameye
 
-CLOCK_SECONDS_MAX = 5.0
+__all__ = ["Finding", "check_up"]
+
 CALL_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    what: str
-    good: bool
-    says: str
 
 
 async def check_up(settings: Settings) -> list[Finding]:
     """Look at everything, whatever is found on the way."""
-    return [*[finding async for finding in _redis(settings)], *[finding async for finding in _gameye(settings)]]
-
-
-async def _redis(settings: Settings) -> AsyncIterator[Finding]:
-    try:
-        async with await connect(settings.redis.url.get_secret_value(), name="doctor") as connection:
-            facts = await describe_server(connection)
-    except (RedisFault, RedisUrlError) as error:
-        yield Finding("redis", good=False, says=str(error))
-        return
-    yield Finding("redis", good=True, says=f"{facts.product} {facts.version}, {facts.role}, at {connection.url}")
-    reason = unfit(facts)
-    yield Finding("redis fit", good=reason is None, says=reason or f"maxmemory-policy {facts.policy or 'not told'}")
-    durable = "appendonly is on" if facts.append_only else "a restart loses matches; set appendonly yes"
-    yield Finding("redis durable", good=facts.append_only, says=durable)
-    if (replicated := _replicated(facts)) is not None:
-        yield replicated
-    offset = facts.clock_offset_seconds
-    clock = f"{offset:+.1f} s from this machine's"
-    if abs(offset) > CLOCK_SECONDS_MAX:
-        clock += "; set both by NTP"
-    yield Finding("clock", good=abs(offset) <= CLOCK_SECONDS_MAX, says=clock)
-
-
-def _replicated(facts: ServerFacts) -> Finding | None:
-    """Whether a replica that is promoted has what was acknowledged; None where there is none to promote."""
-    what = "redis replicas"
-    match facts.good_replicas:
-        case None if facts.replicas:
-            says = (
-                "a promoted replica may lack acknowledged matches; set min-replicas-to-write 1, min-replicas-max-lag 2"
-            )
-            return Finding(what, good=False, says=f"{facts.replicas} connected; {says}")
-        case None:
-            return None
-        case 0:
-            says = "min-replicas-to-write is set and no replica keeps up, so that writes are refused; bring one back"
-            return Finding(what, good=False, says=says)
-        case good:
-            return Finding(what, good=True, says=f"{good} of {facts.replicas} keep up; min-replicas-to-write is set")
+    return [
+        check_files(settings),
+        *[finding async for finding in check_redis(settings)],
+        *[
+            await check_provider_clock(name, table.base_url)
+            for name, table in (("gameye", settings.gameye), ("edgegap", settings.edgegap))
+            if table is not None
+        ],
+        *[finding async for finding in _gameye(settings)],
+        *[finding async for finding in check_edgegap(settings)],
+        *[finding async for finding in check_outside(settings)],
+    ]
 
 
 async def _gameye(settings: Settings) -> AsyncIterator[Finding]:
@@ -90,8 +56,13 @@ async def _gameye(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("gameye credential", good=False, says=says)
         else:
             yield Finding("gameye credential", good=True, says=f"accepted; {len(found)} sessions bear our mark")
+        if not settings.catalog:
+            says = "none is in [catalog], so none was looked for, nor the scope regions:read; add [catalog.my-game]"
+            yield Finding("gameye images", good=True, says=says)
         for image in settings.catalog:
             yield await _image(gameye, image, settings)
+        says = "session:start and session:stop cannot be tried without a session: 'allocator try IMAGE REGION' does"
+        yield Finding("gameye scopes", good=True, says=says)
     finally:
         await gameye.close()
 

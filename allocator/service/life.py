@@ -22,6 +22,7 @@ from allocator.contract.keys import Keys
 from allocator.contract.request import Decoded, decode_request
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.errors import RedisFault
+from allocator.service.records import known_partitions
 from allocator.service.settings import Settings
 
 AT_MS_MAX = 2**47
@@ -84,7 +85,8 @@ class Life:
 async def read_life(settings: Settings, request_id: str) -> Life | None:
     """Read it over a connection of its own. RedisUrlError: redis.url cannot be understood."""
     async with await connect(settings.redis.url.get_secret_value(), name="explain") as connection:
-        return await life_of(connection, Keys(settings.namespace), request_id)
+        partitions = await known_partitions(connection, settings)
+        return await life_of(connection, partitions.of(request_id), request_id)
 
 
 async def life_of(connection: RedisConnection, keys: Keys, request_id: str) -> Life | None:

@@ -92,6 +92,10 @@ class Live:
         """See `InForce.limits_of`."""
         return self._force.limits_of(destination)
 
+    def open_by(self, destination: Destination) -> frozenset[str] | None:
+        """See `InForce.open_by`."""
+        return self._force.open_by(destination)
+
     def kept_share_of(self, destination: Destination) -> float:
         """See `InForce.kept_share_of`."""
         return self._force.kept_share_of(destination)

@@ -1,4 +1,4 @@
-"""The credential of Gameye as its table says, and another one while the worker runs.
+"""The credential of a provider as its table says, and another one while the worker runs.
 
 In: the table. Out: a credential; where a changed table holds none that can be read, SettingsError and the old one
 stays in use. Every token is told to `learn` before it is used, so that it can be masked.
@@ -6,45 +6,64 @@ stays in use. Every token is told to `learn` before it is used, so that it can b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
-from allocator.providers.gameye.credential import (
-    Credential,
-    CredentialError,
-    FixedToken,
-    RenewableCredential,
-    TokenFile,
-)
+from allocator.providers.credential import Credential, CredentialError, FixedToken, RenewableCredential, TokenFile
 from allocator.service.live_merge import Merged
-from allocator.service.settings import SettingsError
-from allocator.service.settings_tables import Gameye
+from allocator.service.settings import Settings, SettingsError
+from allocator.service.settings_tables import WithToken
 
-TOKEN_SETTINGS = frozenset({"gameye.token", "gameye.token_file"})
+Table = Literal["gameye", "edgegap"]
 
 
-def gameye_credential(
-    gameye: Gameye, *, report: Callable[[str], None], learn: Callable[[str], None]
+def credentials_of(
+    settings: Settings, *, report: Callable[[str], None], learn: Callable[[str], None]
+) -> dict[Table, RenewableCredential]:
+    """The credential of each provider whose table is there. Raises CredentialError."""
+    return {
+        name: credential_of(table, name, report=report, learn=learn)
+        for name, table in provider_tables(settings).items()
+    }
+
+
+def credential_of(
+    table: WithToken, name: Table, *, report: Callable[[str], None], learn: Callable[[str], None]
 ) -> RenewableCredential:
-    """The credential of the table; `report` hears of a token file that cannot be read any more."""
-    return RenewableCredential(_credential(gameye, report, learn))
+    """The credential of one table; `report` hears of a token file that cannot be read any more."""
+    return RenewableCredential(_credential(table, name, report, learn))
 
 
-def renew_gameye(
-    credential: RenewableCredential, merged: Merged, *, report: Callable[[str], None], learn: Callable[[str], None]
+def renew(
+    credentials: Mapping[Table, RenewableCredential],
+    merged: Merged,
+    *,
+    report: Callable[[str], None],
+    learn: Callable[[str], None],
 ) -> None:
-    """Put the credential of changed settings into use, where that is what changed."""
-    gameye = merged.settings.gameye
-    if gameye is None or not TOKEN_SETTINGS & set(merged.changed):
-        return
-    try:
-        credential.renew(_credential(gameye, report, learn))
-    except CredentialError as error:
-        raise SettingsError((str(error),)) from None
+    """Put the credentials of changed settings into use, where those are what changed; all of them or none."""
+    found: dict[Table, Credential] = {}
+    for name, table in provider_tables(merged.settings).items():
+        if name in credentials and {f"{name}.token", f"{name}.token_file"} & set(merged.changed):
+            try:
+                found[name] = _credential(table, name, report, learn)
+            except CredentialError as error:
+                raise SettingsError((str(error),)) from None
+    for name, credential in found.items():
+        credentials[name].renew(credential)
 
 
-def _credential(gameye: Gameye, report: Callable[[str], None], learn: Callable[[str], None]) -> Credential:
-    if gameye.token_file is not None:
-        return TokenFile(gameye.token_file, report=report, learn=learn)
-    token = gameye.token.get_secret_value() if gameye.token else ""
+def provider_tables(settings: Settings) -> dict[Table, WithToken]:
+    """The tables of the providers that are on."""
+    tables: dict[Table, WithToken | None] = {"gameye": settings.gameye, "edgegap": settings.edgegap}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def _credential(
+    table: WithToken, name: Table, report: Callable[[str], None], learn: Callable[[str], None]
+) -> Credential:
+    if table.token_file is not None:
+        return TokenFile(table.token_file, name, report=report, learn=learn)
+    token = table.token.get_secret_value() if table.token else ""
     learn(token)
-    return FixedToken(token)
+    return FixedToken(token, name)

@@ -28,11 +28,16 @@ class InForce:
         self._places = {place.destination: place for places in settings.resolved.values() for place in places}
         self._lever_rates = self._tightest()
         self._regions = {name: region for name in settings.resolved if (region := self._region(name)) is not None}
+        self._open_by = self._leading()
 
     @property
     def rates(self) -> dict[Destination, float]:
         """Starts a second of every configured destination, levers counted in."""
         return {each: self._lever_rates.get(each, place.rate) for each, place in self._places.items()}
+
+    def open_by(self, destination: Destination) -> frozenset[str] | None:
+        """The regions that lead to a destination and are not drained; None where no configured region leads there."""
+        return self._open_by.get(destination)
 
     def kept_share_of(self, destination: Destination) -> float:
         """The share of a destination's rate that is kept for requests whose first region it is."""
@@ -49,7 +54,8 @@ class InForce:
         account, defaults = self._account_of(provider), self.settings.region_defaults
         rate, burst = (place.rate, place.burst) if place else (defaults.rate, defaults.burst)
         rate = self._lever_rates.get(destination, rate)
-        shared = self.settings.gameye.rate if provider == "gameye" and self.settings.gameye else None
+        table = self.settings.provider_table(provider)
+        shared = table.rate if table else None
         return (
             Limit(provider, account, destination.location, rate, burst),
             Limit(provider, account, ACCOUNT_SCOPE, shared),
@@ -63,6 +69,14 @@ class InForce:
                 for place in self.settings.resolve(name):
                     rates[place.destination] = min(lever.rate, rates.get(place.destination, lever.rate))
         return rates
+
+    def _leading(self) -> dict[Destination, frozenset[str]]:
+        leading: dict[Destination, frozenset[str]] = {}
+        for name, region in self._regions.items():
+            for place in region.places:
+                opened = frozenset[str]() if region.drained else frozenset({name})
+                leading[place.destination] = leading.get(place.destination, frozenset()) | opened
+        return leading
 
     def _region(self, name: str) -> Region | None:
         places = tuple(Place(each.destination, each.weight) for each in self.settings.resolve(name))

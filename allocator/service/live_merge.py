@@ -29,6 +29,7 @@ TABLES = frozenset(
 WITHIN: Mapping[str, frozenset[str]] = {
     "worker": frozenset({"max_gate_wait_seconds"}),
     "gameye": frozenset({"rate", "timeout_seconds", "token", "token_file"}),
+    "edgegap": frozenset({"locations", "rate", "ready_timeout_seconds", "timeout_seconds", "token", "token_file"}),
 }
 """What may change of a table whose rest is built in."""
 

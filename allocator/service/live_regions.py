@@ -55,11 +55,11 @@ class Panel:
     async def rows(self, levers: Levers) -> list[RegionRow]:
         """Every region by name, with its destinations in order."""
         settings = self.settings
-        account = settings.gameye.account if settings.gameye else ""
-        force = InForce(settings, levers, lambda _provider: account)
+        accounts = {provider: settings.account_of(provider) or provider for provider in settings.providers}
+        force = InForce(settings, levers, lambda provider: accounts[provider])
         names = sorted({*settings.regions, *settings.default_regions, *levers.regions})
         places = [(name, place) for name in names for place in settings.resolve(name)]
-        known = {place.destination for _, place in places if place.destination.provider == "gameye" and account}
+        known = {place.destination for _, place in places if place.destination.provider in accounts}
         limits = {each: force.limits_of(each) for each in known}
         asked = dict.fromkeys(limit for both in limits.values() for limit in both)
         found = dict(zip(asked, await self.gate.states(list(asked)), strict=True)) if asked else {}

@@ -21,10 +21,11 @@ import structlog
 
 from allocator.broker.broker import BrokerUnavailable, NamespaceTaken
 from allocator.placement.policies import PolicyError
-from allocator.providers.gameye.credential import CredentialError
+from allocator.providers.credential import CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
 from allocator.service.admin import AdminAddressError, AdminServer
 from allocator.service.live import Source
+from allocator.service.observers import TracesUnavailable
 from allocator.service.settings import Settings
 from allocator.service.supervisor_telling import Seat, Telling
 from allocator.service.wiring import Service, UnservedProvider, assemble
@@ -69,19 +70,17 @@ async def serve(
     if seat is not None:
         structlog.contextvars.bind_contextvars(process=seat.number)
     try:
-        service = await assemble(settings, learn=learn, source=source)
-    except (CredentialError, PolicyError, RedisUrlError, UnservedProvider) as error:
+        service = await assemble(settings, learn=learn, source=source, has_address=seat is None)
+    except (CredentialError, PolicyError, RedisUrlError, TracesUnavailable, UnservedProvider) as error:
         return fail(EXIT_SETTINGS, error)
     except RedisFault as error:
         return fail(EXIT_SERVER, error)
     door = _door(service, seat)
-    lag = asyncio.get_running_loop().create_task(service.metrics.watch_loop_lag())
+    loop, observers = asyncio.get_running_loop(), service.observers
+    beside = [loop.create_task(observers.metrics.watch_loop_lag()), loop.create_task(observers.log.tell_on())]
     try:
         async with door:
             on_signals(service.worker.drain, service.live.reload)
-            with contextlib.suppress(BrokerUnavailable, RedisFault):
-                # So that a paused fleet stays paused; what is wrong with the server is said by the worker.
-                await service.live.look()
             told = {}
             if isinstance(door, AdminServer):
                 told = {"admin_port": door.port}
@@ -90,14 +89,16 @@ async def serve(
             log.info("worker started", **told, redis=service.connection.url)
             await service.worker.run()
             log.info("worker ended", held=service.worker.held)
-            with contextlib.suppress(BrokerUnavailable):
-                await service.parts.broker.close()
+            for records in service.records:
+                with contextlib.suppress(BrokerUnavailable):
+                    await records.broker.close()
     except (NamespaceTaken, AdminAddressError) as error:
         return fail(EXIT_SETTINGS, error)
     except UnfitServer as error:
         return fail(EXIT_SERVER, error)
     finally:
-        lag.cancel()
+        for each in beside:
+            each.cancel()
         await service.close()
     return EXIT_DONE
 
@@ -113,8 +114,9 @@ def _door(service: Service, seat: Seat | None) -> AdminServer | Telling:
         return None if worker.moving else "the take-up loop stands still"
 
     if seat is None:
-        return AdminServer(admin.host, admin.port, registry=service.registry, ready=ready, alive=alive)
-    return Telling(seat, registry=service.registry, ready=ready, alive=alive, abandoned=worker.drain)
+        registry, hooks = service.observers.registry, service.hooks
+        return AdminServer(admin.host, admin.port, registry=registry, ready=ready, alive=alive, hooks=hooks)
+    return Telling(seat, registry=service.observers.registry, ready=ready, alive=alive, abandoned=worker.drain)
 
 
 def on_signals(

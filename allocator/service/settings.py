@@ -18,8 +18,9 @@ from allocator.contract.destination import Destination
 from allocator.redis_io.url import masked
 from allocator.service.settings_faults import absent, line, sentences, unknown
 from allocator.service.settings_model import ResolvedDestination, Settings
+from allocator.service.settings_outside import OUTSIDE, as_written, is_own
 from allocator.service.settings_sources import Sources, flatten, read_sources
-from allocator.service.settings_tables import WithToken
+from allocator.service.settings_tables import BUILT_IN, WithToken
 
 __all__ = ["WORKER_NEEDS", "Leaf", "Need", "Settings", "SettingsError", "Traced", "load_settings", "trace_settings"]
 
@@ -29,7 +30,6 @@ WORKER_NEEDS: frozenset[Need] = frozenset({"deployment", "redis.url", "provider"
 
 MASK = "***"
 SECRETS = frozenset({("gameye", "token"), ("edgegap", "token"), ("api", "token")})
-_PROVIDERS = ("gameye", "edgegap")
 
 
 class SettingsError(Exception):
@@ -92,7 +92,7 @@ def trace_settings(
         raise SettingsError((*faults, *settings))
     faults += _disagreements(settings, sources)
     if "provider" in require:
-        faults += _not_served(settings, sources)
+        faults += [*_not_served(settings, sources), *_unplaced(settings, sources)]
     if faults:
         raise SettingsError(tuple(faults))
     return Traced(settings, tuple(_leaves(settings, sources)), sources.file)
@@ -110,7 +110,7 @@ def _missing(sources: Sources, require: frozenset[Need]) -> Iterator[str]:
     for path in (("deployment",), ("redis", "url")):
         if ".".join(path) in require and path not in sources.given:
             yield absent(path)
-    if "provider" in require and not any(sources.source_of((name,)) for name in _PROVIDERS):
+    if "provider" in require and not any(sources.source_of((name,)) for name in (*BUILT_IN, OUTSIDE)):
         yield "gameye (not set): a worker needs a provider; add the table [gameye] or [edgegap] with its token"
 
 
@@ -139,9 +139,19 @@ def _disagreements(settings: Settings, sources: Sources) -> Iterator[str]:
                 )
 
 
+def _unplaced(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Find destinations at Edgegap that nobody says the place of: players need not say where they are."""
+    known = settings.edgegap.locations if settings.edgegap else {}
+    places = [(name, place.destination) for name, found in settings.resolved.items() for place in found]
+    for name, destination in places:
+        if settings.edgegap and destination.provider == "edgegap" and destination.location not in known:
+            mend = f"set edgegap.locations.{destination.location} = {{ lat = ..., lon = ... }}"
+            yield line(sources, ("regions", name), f"leads to {destination}, and nobody says where that is; {mend}")
+
+
 def _not_served(settings: Settings, sources: Sources) -> Iterator[str]:
     """Find what a process that serves could not do: a table without a credential, a region without its provider."""
-    for name in (*_PROVIDERS, "api"):
+    for name in (*BUILT_IN, "api"):
         table: WithToken | None = getattr(settings, name)
         if table is None:
             continue
@@ -150,11 +160,11 @@ def _not_served(settings: Settings, sources: Sources) -> Iterator[str]:
         if table.token_file is not None and not table.token_file.is_file():
             yield line(sources, (name, "token_file"), "is not there or no file; write the token to it or name another")
     # Without any provider that is said once, not once a region.
-    if all(getattr(settings, name) is None for name in _PROVIDERS):
+    if not settings.providers:
         return
     for name, places in settings.resolved.items():
         for provider in dict.fromkeys(place.destination.provider for place in places):
-            if getattr(settings, provider) is None:
+            if provider not in settings.providers:
                 mend = f"add the table [{provider}] or name other destinations for the region"
                 yield line(sources, ("regions", name), f"leads to {provider}, which is off; {mend}")
 
@@ -163,6 +173,8 @@ def _leaves(settings: Settings, sources: Sources) -> Iterator[Leaf]:
     dumped = settings.model_dump(mode="json")
     for path, value in flatten(dumped):
         shown = masked(settings.redis.url.get_secret_value()) if path == ("redis", "url") else value
-        if path in SECRETS and value is not None:
+        if (path in SECRETS or is_own(path)) and value is not None:
             shown = MASK
-        yield Leaf(".".join(path), shown, sources.given[path].source if path in sources.given else "default")
+        yield Leaf(
+            ".".join(as_written(path)), shown, sources.given[path].source if path in sources.given else "default"
+        )

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from allocator.service.settings_keys import Model, dotted, nearest_path, printable, variable
+from allocator.service.settings_outside import as_written
 from allocator.service.settings_sources import FILE_NAME, OPTION, Sources
 
 _SENTENCES: Mapping[str, str] = {
@@ -54,7 +55,7 @@ def _follows(fault: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bo
 
 def line(sources: Sources, path: tuple[str, ...], message: str) -> str:
     """`worker.concurrency (ALLOCATOR_WORKER__CONCURRENCY): must be at most 10000`."""
-    return f"{dotted(path)} ({sources.source_of(path) or 'default'}): {printable(message)}"
+    return f"{dotted(as_written(path))} ({sources.source_of(path) or 'default'}): {printable(message)}"
 
 
 def unknown(model: Model, sources: Sources, path: tuple[str, ...]) -> str:

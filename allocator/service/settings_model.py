@@ -15,8 +15,11 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from allocator.contract.destination import Destination
+from allocator.contract.partitions import PARTITIONS_MAX
 from allocator.contract.request import ttl_seconds
+from allocator.service.settings_outside import OutsideTable
 from allocator.service.settings_tables import (
+    BUILT_IN,
     Admin,
     Api,
     CatalogEntry,
@@ -28,6 +31,7 @@ from allocator.service.settings_tables import (
     Region,
     RegionDefaults,
     RegionDestination,
+    Telemetry,
     Text,
     Worker,
     refuse_flag,
@@ -61,17 +65,27 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, validate_default=False, hide_input_in_errors=True, allow_inf_nan=False
     )
 
+    # Empty only where the command that loads does not require it.
     deployment: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = ""
-    """Empty only where the command that loads does not require it."""
+    """Part of every session id and mark: two deployments never touch each other's sessions. Never change it."""
     namespace: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$")] = (
         "allocator"
     )
+    """What every key begins with, in braces."""
+    partitions: Annotated[int, Field(ge=1, le=PARTITIONS_MAX)] = 1
+    """Into how many slots of a Redis Cluster the namespace is split; fixed once it is made."""
     default_regions: Annotated[tuple[Text, ...], Field(max_length=16)] = ()
+    """For requests that name none."""
     unknown_regions: Literal["refuse", "default"] = "refuse"
+    """A region that is not named here is refused, or served with `region_defaults`."""
     request_timeout_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 60
+    """For requests that name no `timeout_seconds`; after it they end `expired`."""
     result_ttl_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 7200
+    """How long the hash of a request without a session is kept."""
     results_max_age_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 3600
+    """How long announcements are kept on the results streams."""
     session_ttl: Annotated[str, AfterValidator(_duration)] = "4h"
+    """For requests that name no `ttl`: the provider ends the session after this long."""
     redis: Redis = Field(default_factory=Redis)
     worker: Worker = Field(default_factory=Worker)
     gameye: Gameye | None = None
@@ -79,10 +93,15 @@ class Settings(BaseSettings):
     region_defaults: RegionDefaults = Field(default_factory=RegionDefaults)
     placement: Placement = Field(default_factory=Placement)
     regions: Annotated[dict[Text, Region], Field(max_length=1000)] = Field(default_factory=dict)
+    """Each region by the name that requests use."""
     catalog: Annotated[dict[Text, CatalogEntry], Field(max_length=10_000)] = Field(default_factory=dict)
+    """What is known of each image beforehand."""
     admin: Admin = Field(default_factory=Admin)
+    telemetry: Telemetry = Field(default_factory=Telemetry)
     api: Api | None = None
     reconciler: Reconciler = Field(default_factory=Reconciler)
+    outside: Annotated[dict[Text, OutsideTable], Field(max_length=16)] = Field(default_factory=dict)
+    """The providers that other packages bring, each by its name."""
 
     _no_flags = field_validator("*", mode="before")(refuse_flag)
 
@@ -105,6 +124,20 @@ class Settings(BaseSettings):
         """Take what `load_settings` read and nothing else: it knows each value's source and finds unknown variables."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    def provider_table(self, name: str) -> Gameye | Edgegap | OutsideTable | None:
+        """The table of a provider; None where it is off."""
+        return {"gameye": self.gameye, "edgegap": self.edgegap, **self.outside}.get(name)
+
+    def account_of(self, provider: str) -> str | None:
+        """Whose rates a provider's are; None where it is off."""
+        table = self.provider_table(provider)
+        return None if table is None else table.account or provider
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The names of those that are on."""
+        return tuple(name for name in (*BUILT_IN, *self.outside) if self.provider_table(name) is not None)
 
     def resolve(self, region: str) -> tuple[ResolvedDestination, ...]:
         """Where a region's sessions may start, in order; empty where this name is not served."""

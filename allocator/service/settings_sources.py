@@ -26,6 +26,7 @@ from allocator.service.settings_keys import (
     printable,
     variable,
 )
+from allocator.service.settings_outside import housed, path_of_variable
 
 FILE_NAME = "allocator.toml"
 FILE_BYTES_MAX = 4 * 2**20
@@ -95,7 +96,7 @@ def read_sources(
         file, named_by = FilePath(environ[FILE_VARIABLE]), FILE_VARIABLE
     if file is None and FilePath(FILE_NAME).exists():
         file, named_by = FilePath(FILE_NAME), "the working directory"
-    given = _read_file(file, named_by, faults) if file is not None else {}
+    given = _read_file(model, file, named_by, faults) if file is not None else {}
     file_is_read = not faults
     _lay_over(given, _read_environment(model, environ, faults))
     _lay_over(given, _read_options(model, options, faults))
@@ -124,7 +125,7 @@ def flatten(value: Any, above: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield above, value
 
 
-def _read_file(file: FilePath, named_by: str, faults: list[str]) -> Layer:
+def _read_file(model: Model, file: FilePath, named_by: str, faults: list[str]) -> Layer:
     where = printable(str(file))
     try:
         with file.open("rb") as stream:
@@ -142,7 +143,7 @@ def _read_file(file: FilePath, named_by: str, faults: list[str]) -> Layer:
     except (ValueError, RecursionError) as error:
         faults.append(f"{where} ({named_by}): not TOML: {_position(str(error))}; correct it there")
         return {}
-    return {path: Given(value, where) for path, value in flatten(tables) if path}
+    return {housed(model, path): Given(value, where) for path, value in flatten(tables) if path}
 
 
 def _position(message: str) -> str:
@@ -159,6 +160,8 @@ def _read_environment(model: Model, environ: Mapping[str, str], faults: list[str
             continue
         if name in known:
             texts[known[name]] = (text, name)
+        elif (path := path_of_variable(name)) is not None:
+            texts[path] = (text, name)
         else:
             best = nearest(name, sorted({*known, FILE_VARIABLE}))
             faults.append(f"{printable(name)} (environment): unknown setting; the nearest known one is {best}")
@@ -166,7 +169,8 @@ def _read_environment(model: Model, environ: Mapping[str, str], faults: list[str
 
 
 def _read_options(model: Model, options: Mapping[str, str], faults: list[str]) -> Layer:
-    return _read_texts(model, {tuple(key.split(".")): (text, OPTION) for key, text in options.items()}, faults)
+    texts = {housed(model, tuple(key.split("."))): (text, OPTION) for key, text in options.items()}
+    return _read_texts(model, texts, faults)
 
 
 def _read_texts(model: Model, texts: Mapping[Path, tuple[str, str]], faults: list[str]) -> Layer:

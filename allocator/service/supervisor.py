@@ -24,6 +24,8 @@ from allocator.service.settings import Settings
 from allocator.service.supervisor_child import Child
 from allocator.service.supervisor_report import Report
 from allocator.service.supervisor_sums import Sums
+from allocator.telemetry.cells import CounterFamily
+from allocator.telemetry.families import SUPERVISOR
 
 AT_ONCE_MAX = 3
 PAUSE_SECONDS_MAX = 30.0
@@ -69,6 +71,7 @@ class Supervisor:
         self._grace_seconds = drain_seconds + GRACE_MARGIN_SECONDS
         self._sums = Sums()
         self.registry.register(self._sums)
+        self._replaced = CounterFamily(*SUPERVISOR, registry=self.registry).at()
         self._children: dict[int, Child] = {}
         self._pioneered = asyncio.Event()
         self._draining = asyncio.Event()
@@ -142,6 +145,7 @@ class Supervisor:
                 self.drain()
                 return
             pause_seconds = patience.after(loop.time() - since)
+            self._replaced.value += 1
             _log.warning("process ended", process=number, code=code, again_seconds=pause_seconds)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._draining.wait(), pause_seconds)

@@ -8,8 +8,9 @@ no label is ever taken apart. How reports are added up is `supervisor_sums`'.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 
@@ -22,16 +23,22 @@ REPORT_BYTES_MAX = 64 * 1024 * 1024
 """Ten times what a thousand regions come to."""
 
 _HELP, _TYPE = "# HELP ", "# TYPE "
+_EXEMPLAR = re.compile(r' # \{trace_id="[0-9a-f]{32}"\} \S+ \S+$')
+"""Nothing that a label holds looks like it: there a quotation mark has a backslash before it, and more follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A family of metrics: its values by what stands before them in the text, name and labels."""
+    """A family of metrics: its values by what stands before them in the text, name and labels.
+
+    `exemplars` by the same, each as it stands behind its value.
+    """
 
     name: str
     kind: str
     documentation: str
     values: Mapping[str, float]
+    exemplars: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +73,18 @@ def _families(text: str) -> dict[str, Told]:
 
 
 def _read(text: str) -> Iterator[Told]:
-    documentation, values = "", dict[str, float]()
+    documentation, values, exemplars = "", dict[str, float](), dict[str, str]()
     # Not `splitlines`: it ends a line at characters that a label may hold.
     for line in text.split("\n"):
         if line.startswith(_HELP):
             documentation = line.removeprefix(_HELP).partition(" ")[2]
         elif line.startswith(_TYPE):
             name, _, kind = line.removeprefix(_TYPE).partition(" ")
-            values = {}
-            yield Told(name, kind, documentation, values)
+            values, exemplars = {}, {}
+            yield Told(name, kind, documentation, values, exemplars)
         elif line and not line.startswith("#"):
-            head, _, number = line.rpartition(" ")
+            found = _EXEMPLAR.search(line)
+            head, _, number = (line[: found.start()] if found else line).rpartition(" ")
             values[head] = float(number)
+            if found:
+                exemplars[head] = found[0]

@@ -21,6 +21,7 @@ COUNTED = frozenset({"counter", "histogram"})
 SUMMED = frozenset(
     {
         "allocator_requests_in_progress",
+        "allocator_workers_ready",
         "process_open_fds",
         "process_resident_memory_bytes",
         "process_virtual_memory_bytes",
@@ -39,13 +40,15 @@ Values = Mapping[str, float]
 class Added(Metric):
     """A family of all processes."""
 
-    def __init__(self, told: Told, values: Values) -> None:
+    def __init__(self, told: Told, values: Values, exemplars: Mapping[str, str]) -> None:
         super().__init__(told.name, told.documentation, told.kind)
         self.values = values
+        self.exemplars = exemplars
 
-    def slices(self) -> Iterator[str]:
+    def slices(self, *, exemplars: bool) -> Iterator[str]:
         """Its lines, some at a time."""
-        lines = [f"{head} {value}\n" for head, value in self.values.items()]
+        behind = self.exemplars if exemplars else {}
+        lines = [f"{head} {value}{behind.get(head, '')}\n" for head, value in self.values.items()]
         for start in range(0, len(lines), LINES_A_SLICE):
             yield "".join(lines[start : start + LINES_A_SLICE])
 
@@ -81,7 +84,8 @@ class Sums(Collector):
             for name, told in families.items():
                 every.setdefault(name, []).append(told)
         for parts in every.values():
-            yield Added(parts[0], self._together(parts))
+            exemplars = {head: text for told in parts for head, text in told.exemplars.items()}
+            yield Added(parts[0], self._together(parts), exemplars)
 
     def _together(self, parts: Sequence[Told]) -> Values:
         first, values = parts[0], [told.values for told in parts]

@@ -6,53 +6,54 @@ ends, is `process`'s.
 
 from __future__ import annotations
 
-import os
 import random
 import secrets
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import structlog
-from prometheus_client import CollectorRegistry
 
-from allocator import __version__
-from allocator.broker.streams import StreamsBroker
-from allocator.broker.streams_aftermath import StreamsAftermath
-from allocator.broker.streams_census import StreamsCensus
 from allocator.broker.streams_levers import StreamsLevers
-from allocator.broker.streams_parking import StreamsParking
 from allocator.contract.allocation import State
-from allocator.contract.destination import Destination
 from allocator.contract.keys import Keys
+from allocator.contract.partitions import Partitions
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
-from allocator.engine.observer import Event, Observer
 from allocator.engine.parts import Parts, Policy
 from allocator.engine.reconciler import Reconciler
+from allocator.engine.sampler import SAMPLE_SECONDS, Sampler
 from allocator.engine.worker import Worker
+from allocator.engine.workers import Workers, in_turns, summed
 from allocator.gate.fleet import FleetGate
+from allocator.gate.gate import Limit
 from allocator.placement.plan import Policy as PlacementPolicy
 from allocator.placement.policies import PolicyError, load_policy
-from allocator.providers.gameye.client import GameyeProvider
-from allocator.providers.gameye.credential import Credential
-from allocator.providers.provider import Provider
-from allocator.redis_io.connect import RedisConnection, connect
+from allocator.providers.edgegap.client import EdgegapProvider
+from allocator.redis_io.connect import BLOCKING_CONNECTIONS_MAX, RedisConnection, connect
 from allocator.redis_io.url import url_secrets
+from allocator.service.fleet_pace import FleetPace
+from allocator.service.hosts import (
+    Fleet,
+    build_providers,
+    call_timeouts,
+    first_window,
+    follow_settings,
+    names_at,
+)
 from allocator.service.live import LOOK_SECONDS, Live, Source
-from allocator.service.live_credential import gameye_credential, renew_gameye
-from allocator.service.live_force import ACCOUNT_SCOPE
+from allocator.service.live_credential import credentials_of, renew
 from allocator.service.live_merge import Merged
+from allocator.service.observers import Observers, build_observers
+from allocator.service.records import Records, build_records
 from allocator.service.settings import Settings, SettingsError
-from allocator.service.settings_tables import Gameye
-from allocator.telemetry.logging import Log
+from allocator.service.settings_tables import BUILT_IN
 from allocator.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("allocator")
 
-BUILT_IN = frozenset({"gameye"})
 PROBE_MARGIN_SECONDS = 2.0
+BLOCKING_READS = 3
+"""Of each partition at once: requests, cancellations, signals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +62,25 @@ class Service:
 
     settings: Settings
     connection: RedisConnection
-    parts: Parts
-    worker: Worker
+    records: tuple[Records, ...]
+    parts: tuple[Parts, ...]
+    """By the number of the partition; lanes, gate and providers are the same in all."""
+    worker: Workers
     live: Live
-    registry: CollectorRegistry
-    metrics: Metrics
-    log: Log
+    observers: Observers
+    hooks: Mapping[str, Callable[[bytes], None]]
+    """What hears of a POST at the admin address, by path."""
 
     async def close(self) -> None:
         """Give everything back, the last built first."""
-        await self.parts.judgement.close()
-        await self.parts.lanes.close()
-        for provider in self.parts.providers.values():
+        for parts in self.parts:
+            await parts.judgement.close()
+        first, *_ = self.parts
+        await first.lanes.close()
+        for provider in first.providers.values():
             await provider.close()
         await self.connection.aclose()
-        self.log.flush()
+        await self.observers.close()
 
 
 class UnservedProvider(Exception):  # noqa: N818 - what the settings ask for
@@ -92,43 +97,56 @@ def _forget(_secret: str) -> None:
 
 
 async def assemble(
-    settings: Settings, *, learn: Callable[[str], None] = _forget, source: Source | None = None
+    settings: Settings,
+    *,
+    learn: Callable[[str], None] = _forget,
+    source: Source | None = None,
+    has_address: bool = True,
 ) -> Service:
     """Build a worker process; `learn` hears of all that must never be printed, `source` gives the settings again.
 
-    Raises CredentialError, PolicyError, UnservedProvider, RedisUrlError, EmbeddedUnavailable: settings that can't be.
+    `has_address`: it serves the admin address itself, so that webhooks reach it.
+    Raises CredentialError, PolicyError, UnservedProvider, TracesUnavailable, RedisUrlError, EmbeddedUnavailable:
+    settings that can't be.
     """
     _all_served(settings)
     order = _order(settings)
-    registry = CollectorRegistry()
-    metrics = Metrics(registry, version=__version__)
-    log = Log()
-    observe = _fan_out([metrics.observe, log.observe])
+    observers = build_observers(settings)
+    observe, metrics = observers.observe, observers.metrics
     for text in url_secrets(settings.redis.url.get_secret_value()):
         learn(text)
-    credential = gameye_credential(settings.gameye, report=_report, learn=learn) if settings.gameye else None
-    providers = build_providers(settings, report=_report, learn=learn, credential=credential)
-    try:
-        connection = await connect(settings.redis.url.get_secret_value(), name="worker")
-    except BaseException:
-        for each in providers.values():
-            await each.close()
-        raise
+    credentials = credentials_of(settings, report=_report, learn=learn)
+    connection = await connect(
+        settings.redis.url.get_secret_value(),
+        name="worker",
+        blocking_connections_max=BLOCKING_CONNECTIONS_MAX + BLOCKING_READS * (settings.partitions - 1),
+    )
     chance = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not secrets
     gate = FleetGate(connection, probe_hold_seconds=_longest_call(settings) + PROBE_MARGIN_SECONDS, chance=chance)
-    broker, aftermath, census, parking = build_broker(settings, connection)
+    records = build_records(settings, connection)
+    pace = FleetPace(gate, settings.edgegap.account) if settings.edgegap else None
+    path, hook_url = _hook(settings)
+    if hook_url is not None and not has_address:
+        _log.warning("no webhooks: a process among several has no address", setting="edgegap.webhook_base_url")
+        hook_url = None
+    try:
+        providers = build_providers(settings, report=_report, learn=learn, fleet=Fleet(credentials, pace, hook_url))
+    except BaseException:
+        await connection.aclose()
+        raise
+    edgegap = providers.get("edgegap")
+    hooks = {path: edgegap.hear} if hook_url is not None and isinstance(edgegap, EdgegapProvider) else {}
 
     def admit(merged: Merged) -> None:
         try:
             _order(merged.settings)
         except PolicyError as error:
             raise SettingsError((str(error),)) from error
-        if credential is not None:
-            renew_gameye(credential, merged, report=_report, learn=learn)
+        renew(credentials, merged, report=_report, learn=learn)
 
     live = Live(
         settings,
-        StreamsLevers(broker.steps, Keys(settings.namespace)),
+        StreamsLevers(records[0].broker.steps, Keys(settings.namespace)),
         providers=providers,
         account_of=lambda name: providers[name].account,
         admit=admit,
@@ -143,120 +161,66 @@ async def assemble(
         chance=chance,
         kept_share_of=live.kept_share_of,
         destinations=lambda: live.rates,
+        first_window_of=first_window,
+        open_by=live.open_by,
     )
-    parts = Parts(
-        broker=broker,
-        aftermath=aftermath,
-        parking=parking,
-        gate=gate,
-        lanes=lanes,
-        providers=providers,
-        atlas=live.region,
-        policy=_policy(settings, order),
-        observe=observe,
-        insist=Insistence(observe, chance),
-        chance=chance,
+    parts = tuple(
+        Parts(
+            broker=each.broker,
+            aftermath=each.aftermath,
+            parking=each.parking,
+            gate=gate,
+            lanes=lanes,
+            providers=providers,
+            atlas=live.region,
+            policy=_policy(settings, order, number),
+            observe=hears,
+            insist=Insistence(hears, chance),
+            chance=chance,
+        )
+        for number, (each, hears) in enumerate(zip(records, summed(observe, len(records)), strict=True))
     )
-    worker = Worker(parts, Reconciler(parts, census), beside=[(LOOK_SECONDS, "levers", live.look)])
+    pairs = [(each.broker, each.census) for each in records]
+    sampler = Sampler(pairs, gate, observe, providers=providers, limits=lambda: _told_limits(live))
+    beside = [
+        (LOOK_SECONDS, "levers", in_turns(LOOK_SECONDS, live.look)),
+        (SAMPLE_SECONDS, "survey", in_turns(SAMPLE_SECONDS, sampler.look)),
+    ]
+    worker = Workers(
+        [Worker(each, Reconciler(each, its.census), beside=beside) for each, its in zip(parts, records, strict=True)]
+    )
     live.listen(lambda: _follow(live, parts, metrics))
     _follow(live, parts, metrics)
     metrics.follow_progress(State.ALLOCATING, lambda: worker.held)
-    return Service(settings, connection, parts, worker, live, registry, metrics, log)
+    metrics.follow_readiness(lambda: worker.ready)
+    return Service(settings, connection, records, parts, worker, live, observers, hooks)
+
+
+def _hook(settings: Settings) -> tuple[str, str | None]:
+    """The path of this process's door for webhooks, which nobody can guess, and the address that leads there."""
+    path = f"/hooks/{secrets.token_urlsafe(24)}"
+    base = settings.edgegap.webhook_base_url if settings.edgegap else None
+    return path, None if base is None else f"{base}{path}"
 
 
 def _all_served(settings: Settings) -> None:
     for name, places in settings.resolved.items():
         for place in places:
-            if place.destination.provider not in BUILT_IN:
+            if place.destination.provider not in (*BUILT_IN, *settings.outside):
                 raise UnservedProvider(
-                    f"regions.{name} leads to {place.destination.provider}, which this version cannot serve yet; "
-                    "name destinations at gameye"
+                    f"regions.{name} leads to {place.destination.provider}, which this version cannot serve; "
+                    "name destinations at gameye or edgegap, or add the table of the provider"
                 )
-
-
-def build_providers(
-    settings: Settings,
-    *,
-    report: Callable[[str], None],
-    learn: Callable[[str], None] = _forget,
-    credential: Credential | None = None,
-) -> dict[str, Provider]:
-    """The providers whose tables are there; `credential` is Gameye's, if not the one of its table.
-
-    `report` hears of a token file that cannot be read any more, `learn` of every token.
-    """
-    providers: dict[str, Provider] = {}
-    if settings.gameye is not None:
-        providers["gameye"] = build_gameye(settings.gameye, report=report, learn=learn, credential=credential)
-    return providers
-
-
-def build_gameye(
-    gameye: Gameye,
-    *,
-    report: Callable[[str], None],
-    learn: Callable[[str], None] = _forget,
-    credential: Credential | None = None,
-) -> GameyeProvider:
-    """Gameye, as its table says."""
-    credential = credential or gameye_credential(gameye, report=report, learn=learn)
-    return GameyeProvider(gameye.base_url, gameye.account, credential, frozenset(gameye.throttle_statuses))
-
-
-def worker_name() -> str:
-    """A name in the consumer group that no other process has or had."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def build_broker(
-    settings: Settings, connection: RedisConnection
-) -> tuple[StreamsBroker, StreamsAftermath, StreamsCensus, StreamsParking]:
-    """The four ports to the records of one namespace; nothing is asked of Redis yet."""
-    nonce, numbers = secrets.token_hex(8), count()
-    keys, worker = Keys(settings.namespace), worker_name()
-    lease_ms = round(settings.worker.lease_seconds * 1000)
-    result_ttl_ms, results_max_age_ms = settings.result_ttl_seconds * 1000, settings.results_max_age_seconds * 1000
-
-    def fence() -> str:
-        return f"{nonce}{next(numbers):x}"
-
-    broker = StreamsBroker(
-        connection,
-        keys,
-        deployment=settings.deployment,
-        worker=worker,
-        lease_ms=lease_ms,
-        result_ttl_ms=result_ttl_ms,
-        results_max_age_ms=results_max_age_ms,
-        fence=fence,
-    )
-    aftermath = StreamsAftermath(
-        broker.steps,
-        keys,
-        worker=worker,
-        lease_ms=lease_ms,
-        result_ttl_ms=result_ttl_ms,
-        results_max_age_ms=results_max_age_ms,
-        fence=fence,
-        now_ms=broker.now_ms,
-    )
-    parking = StreamsParking(
-        broker.steps,
-        keys,
-        lease_ms=lease_ms,
-        fence=fence,
-        loss_ms=broker.loss_ms,
-        now_ms=broker.now_ms,
-    )
-    return broker, aftermath, StreamsCensus(broker.steps, keys, worker=worker), parking
 
 
 def _order(settings: Settings) -> PlacementPolicy:
     return load_policy(settings.placement.policy, settings.placement.latency_by)
 
 
-def _policy(settings: Settings, order: PlacementPolicy) -> Policy:
-    call_timeouts = {"gameye": settings.gameye.timeout_seconds} if settings.gameye else {}
+def _policy(settings: Settings, order: PlacementPolicy, number: int) -> Policy:
+    """What holds in one partition; what a process may hold, and the fleet may stop, is shared out evenly."""
+    partitions = Partitions(settings.namespace, settings.partitions)
+    stops_per_minute, one_more = divmod(settings.reconciler.stops_per_minute_max, partitions.count)
     return Policy(
         deployment=settings.deployment,
         default_regions=settings.default_regions,
@@ -266,38 +230,36 @@ def _policy(settings: Settings, order: PlacementPolicy) -> Policy:
         max_gate_wait_seconds=settings.worker.max_gate_wait_seconds,
         lease_seconds=settings.worker.lease_seconds,
         concurrency=settings.worker.concurrency,
-        backlog=settings.worker.backlog,
-        backlog_bytes=settings.worker.backlog_bytes,
+        backlog=-(-settings.worker.backlog // partitions.count),
+        backlog_bytes=-(-settings.worker.backlog_bytes // partitions.count),
         drain_seconds=settings.worker.drain_seconds,
-        call_timeout_seconds=call_timeouts,
+        call_timeout_seconds=call_timeouts(settings),
         port_names={image: entry.port_names for image, entry in settings.catalog.items()},
+        names_at=names_at(settings),
         order=order,
         ready_checks={image: entry.ready for image, entry in settings.catalog.items() if entry.ready},
-        namespace=settings.namespace,
+        namespace=partitions.every[number].namespace,
         observes=settings.reconciler.mode == "observe",
-        stops_per_minute_max=settings.reconciler.stops_per_minute_max,
+        stops_per_minute_max=stops_per_minute + (number < one_more),
     )
 
 
-def _follow(live: Live, parts: Parts, metrics: Metrics) -> None:
+def _follow(live: Live, every: Sequence[Parts], metrics: Metrics) -> None:
     """Let what runs follow the settings and levers in force."""
     settings = live.settings
-    parts.policy = _policy(settings, _order(settings))
-    parts.paused = live.paused
-    parts.lanes.refresh()
+    order = _order(settings)
+    for number, parts in enumerate(every):
+        parts.policy = _policy(settings, order, number)
+        parts.paused = live.paused
+    follow_settings(settings, every[0].providers)
+    every[0].lanes.refresh()
     metrics.expect(live.rates, list(settings.resolved))
-    metrics.set_rates(live.rates)
-    if settings.gameye is not None and settings.gameye.rate is not None:
-        metrics.set_rates({Destination("gameye", ACCOUNT_SCOPE): settings.gameye.rate})
+
+
+def _told_limits(live: Live) -> list[Limit]:
+    """The limits that metrics tell of: those of every configured destination, and their accounts', once each."""
+    return list(dict.fromkeys(limit for destination in live.rates for limit in live.limits_of(destination)))
 
 
 def _longest_call(settings: Settings) -> float:
-    return settings.gameye.timeout_seconds if settings.gameye else 0.0
-
-
-def _fan_out(observers: Sequence[Observer]) -> Observer:
-    def observe(event: Event) -> None:
-        for each in observers:
-            each(event)
-
-    return observe
+    return max(call_timeouts(settings).values(), default=0.0)

@@ -29,8 +29,8 @@ _open_text: Callable[[Collector], bytes] = openmetrics.generate_latest
 class Sliced(Protocol):
     """A family that writes its own samples, such as `cells.Drawn`."""
 
-    def slices(self) -> Iterator[str]:
-        """The samples as lines, some at a time."""
+    def slices(self, *, exemplars: bool) -> Iterator[str]:
+        """The samples as lines, some at a time; `exemplars`, where the format knows them."""
         ...
 
 
@@ -60,7 +60,7 @@ def slices(registry: CollectorRegistry, content: str) -> Iterator[str]:
         if isinstance(metric, Sliced):
             name, kind = (metric.name, metric.type) if is_open else _plainly(metric.name, metric.type)
             yield f"# HELP {name} {metric.documentation}\n# TYPE {name} {kind}\n"
-            yield from metric.slices()
+            yield from metric.slices(exemplars=is_open)
         elif is_open:
             yield _open_text(_One(metric)).decode().removesuffix(_END)
         else:

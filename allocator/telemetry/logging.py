@@ -7,11 +7,12 @@ rest is summed up), no secret, no local variable, and no control character in a 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -28,10 +29,12 @@ from allocator.engine.observer import (
     GateOpened,
     GateShut,
     LeaseLost,
+    Left,
     LeftAlone,
+    Leg,
+    LookedUp,
     NotReady,
     Parked,
-    RateSeen,
     Received,
     Reconciled,
     Refused,
@@ -42,12 +45,16 @@ from allocator.engine.observer import (
 )
 from allocator.gate.gate import Cause
 from allocator.telemetry.redaction import Redaction, escape_controls
+from allocator.telemetry.trace_ids import recorded_by_caller
 
 LOGGER = "allocator"
 LINES_A_SECOND = 5
+TURN_SECONDS = 1.0
+SAID_AGAIN_SECONDS = 30.0
+SAID_MAX = 200
 
-_Routine = Attempted | Received | Finished | FellBack | Parked | RateSeen
-_ROUTINE = (Attempted, Received, Finished, FellBack, Parked, RateSeen)
+_Detail = Attempted | LookedUp | Received | FellBack | Parked | Left
+_ROUTINE = (Attempted, LookedUp, Received, Finished, FellBack, Parked, Left)
 _Notable = (
     GateShut
     | GateOpened
@@ -96,6 +103,7 @@ def configure_logging(level: str, json: bool | None = None, *, secrets: Collecti
         plain = structlog.dev.plain_traceback
         written += [escape_controls, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.addFilter(OnceInAWhile())
     to_stderr.setFormatter(structlog.stdlib.ProcessorFormatter(processors=written, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [to_stderr]
@@ -111,11 +119,41 @@ def configure_logging(level: str, json: bool | None = None, *, secrets: Collecti
     )
 
 
+class OnceInAWhile(logging.Filter):
+    """Of what a library says in the same words, lets one line pass in `SAID_AGAIN_SECONDS`; ours all pass."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._silent_until: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write it. By the words before any value is put into them."""
+        if record.name == LOGGER:
+            return True
+        said, now = (record.name, str(record.msg)[:200]), self._clock()
+        if now < self._silent_until.get(said, 0.0):
+            return False
+        if len(self._silent_until) > SAID_MAX:
+            self._silent_until.clear()
+        self._silent_until[said] = now + SAID_AGAIN_SECONDS
+        return True
+
+
 class Log:
     """The observer that writes; made after `configure_logging`."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        match_lines: bool = False,
+        trace_of: Callable[[Leg], str] = recorded_by_caller,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`match_lines`: the end of each match is a line; `trace_of` gives the trace id that it bears, or nothing."""
         self._log: FilteringBoundLogger = structlog.get_logger(LOGGER)
+        self._match_lines = match_lines
+        self._trace_of = trace_of
         self._verbose: bool = self._log.is_enabled_for(logging.DEBUG)
         self._clock = clock
         self._window_at = clock()
@@ -128,7 +166,10 @@ class Log:
     def observe(self, event: Event) -> None:
         """Write a line where this event is one to know of."""
         if isinstance(event, _ROUTINE):
-            if self._verbose:
+            if isinstance(event, Finished):
+                if self._match_lines or self._verbose:
+                    self._finished(event)
+            elif self._verbose:
                 self._detail(event)
             return
         match event:
@@ -138,10 +179,15 @@ class Log:
                     told = {"request_id": event.request_id, "uncertain": event.uncertain}
                     self._log.debug("request taken over", **told)
             case Surveyed():
-                # Comes every few seconds while all is well: what was withheld is told even when nothing follows it.
-                self._turn()
+                pass
             case _:
                 self._notable(event)
+
+    async def tell_on(self) -> NoReturn:
+        """Tell what was withheld even when nothing follows it, until cancelled."""
+        while True:
+            await asyncio.sleep(TURN_SECONDS)
+            self.turn()
 
     def flush(self) -> None:
         """Tell what was withheld or summed; for the end of the process."""
@@ -223,14 +269,15 @@ class Log:
         """Write it, or count it where this second has had enough of that name."""
         if not self._log.is_enabled_for(level):
             return
-        self._turn()
+        self.turn()
         self._written[name] = self._written.get(name, 0) + 1
         if level <= logging.DEBUG or self._written[name] <= LINES_A_SECOND:
             self._log.log(level, name, **told)
         else:
             self._withheld[name] = (level, self._withheld.get(name, (level, 0))[1] + 1)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """Begin a new second where one is over, and tell what the last one withheld."""
         now = self._clock()
         if now - self._window_at >= 1.0:
             self._window_at = now
@@ -238,11 +285,11 @@ class Log:
             self._shut = {each: (cause, until) for each, (cause, until) in self._shut.items() if until > now}
             self.flush()
 
-    def _detail(self, event: _Routine) -> None:
+    def _detail(self, event: _Detail) -> None:
         log = self._log
         match event:
             case Received():
-                log.debug("request received", priority=event.priority.value, queued_seconds=event.queued_seconds)
+                log.debug("request received", priority=event.leg.priority.value, queued_seconds=event.queued_seconds)
             case Attempted():
                 log.debug(
                     "attempt",
@@ -260,9 +307,24 @@ class Log:
                 log.debug("fell back", **told, reason=event.reason)
             case Parked():
                 log.debug("request parked", request_id=event.request_id)
-            case RateSeen():
-                pass
-            case Finished():
-                code = event.code.value if event.code else None
-                told = {"request_id": event.request_id, "state": event.state.value}
-                log.debug("request finished", **told, code=code, total_seconds=event.total_seconds)
+            case LookedUp():
+                told = {"request_id": event.leg.request_id, "provider": event.provider}
+                log.debug("session looked up", **told, found=event.found, seconds=event.seconds)
+            case Left():
+                log.debug("request left", request_id=event.leg.request_id, why=event.why, seconds=event.leg_seconds)
+
+    def _finished(self, event: Finished) -> None:
+        self._log.log(
+            logging.INFO if self._match_lines else logging.DEBUG,
+            "request finished",
+            request_id=event.request_id,
+            state=event.state.value,
+            code=event.code.value if event.code else None,
+            region=event.region,
+            destination=str(event.destination) if event.destination else None,
+            attempts=event.attempts,
+            total_seconds=round(event.total_seconds, 3),
+            gate_seconds=round(event.gate_seconds, 3),
+            provider_seconds=round(event.provider_seconds, 3),
+            trace_id=self._trace_of(event.leg) or None,
+        )

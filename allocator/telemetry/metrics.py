@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -31,10 +30,12 @@ from allocator.engine.observer import (
     GateOpened,
     GateShut,
     LeaseLost,
+    Left,
     LeftAlone,
+    Leg,
+    LookedUp,
     NotReady,
     Parked,
-    RateSeen,
     Received,
     Reconciled,
     Refused,
@@ -43,46 +44,24 @@ from allocator.engine.observer import (
     Surveyed,
     TakenOver,
 )
+from allocator.gate.gate import Cause
 from allocator.telemetry.cells import Count, Spread
 from allocator.telemetry.families import Families
-
-OTHER = "other"
-ACCOUNT = "*"
-"""The location that stands for a whole account."""
+from allocator.telemetry.labels import (
+    ACCOUNT,
+    BURIALS,
+    ENDS,
+    FALLBACK_REASONS,
+    FAULTS,
+    OTHER,
+    REFUSALS,
+    STAGES,
+    STOPS,
+    stop_reason,
+)
+from allocator.telemetry.trace_ids import recorded_by_caller
 
 LAG_SAMPLE_SECONDS = 0.1
-
-_ENDS = {
-    State.ALLOCATED: (None,),
-    State.FAILED: (
-        Code.INVALID_REQUEST,
-        Code.REJECTED,
-        Code.NOT_FOUND,
-        Code.NO_REGION,
-        Code.ID_CONFLICT,
-        Code.POISONED,
-    ),
-    State.EXPIRED: (Code.NO_CAPACITY, Code.UNAVAILABLE, Code.UNAUTHORIZED, Code.DEADLINE),
-    State.CANCELLED: (None,),
-}
-"""The ends that this engine comes to; another is told from its first time on."""
-
-_REFUSALS = (Code.INVALID_REQUEST, Code.ID_CONFLICT, Code.OVERLOADED)
-_BURIALS = (Code.INVALID_REQUEST, Code.POISONED)
-_FAULTS = ("connection", "timeout", "pool", "loading", "readonly", "out_of_memory")
-_STOPS = {
-    "start answered": "unknown_answer",
-    "taken over": "taken_over",
-    "ended": "ended",
-    "condemned": "condemned",
-    "release ": "release",
-    "not ready": "not_ready",
-    "orphan": "orphan",
-}
-"""How a reason for stopping begins, and the word for it."""
-
-_SHUT_OR_BUSY = "shut_or_busy"
-_FALLBACK_REASONS = frozenset({_SHUT_OR_BUSY, *Outcome})
 
 
 class _Calls:
@@ -98,45 +77,49 @@ class _Calls:
         }
         self.statuses: dict[int | None, Spread] = {}
 
-    def observe(self, outcome: Outcome, status: int | None, seconds: float) -> None:
+    def observe(self, outcome: Outcome, status: int | None, seconds: float, trace_id: str) -> None:
         """Count one call."""
         self.outcomes[outcome].value += 1
         spread = self.statuses.get(status)
         if spread is None:
             text = "none" if status is None else str(status) if 100 <= status <= 599 else OTHER
             spread = self.statuses[status] = self._families.provider_seconds.at(*self._labels, text)
-        spread.observe(seconds)
+        spread.observe(seconds, trace_id)
 
 
 class Metrics:
     """The observer that counts; one for each process, on a registry of its own."""
 
     def __init__(
-        self, registry: CollectorRegistry, version: str, *, clock: Callable[[], float] = time.monotonic
+        self,
+        registry: CollectorRegistry,
+        version: str,
+        *,
+        trace_of: Callable[[Leg], str] = recorded_by_caller,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._families = families = Families(registry)
+        """`trace_of` gives the trace id that an exemplar bears, or nothing."""
+        self._families = families = Families(registry, clock)
         self._clock = clock
+        self._trace_of = trace_of
         self._calls: dict[Destination, _Calls] = {}
         self._waits: dict[str, Spread] = {}
         self._unknown_wait: Spread | None = None
-        self._shut_until: dict[Destination, float] = {}
-        self._rates: dict[Destination, float] = {}
         self._received = {priority: families.received.at(priority.value) for priority in Priority}
         self._finished = {
             (state, code): families.finished.at(state.value, code.value if code else "")
-            for state, codes in _ENDS.items()
+            for state, codes in ENDS.items()
             for code in codes
         }
-        self._requests = {state: families.request_seconds.at(state.value) for state in _ENDS}
-        self._queue, self._gate, self._provider, self._commit = (
-            families.stage_seconds.at(stage) for stage in ("queue", "gate", "provider", "commit")
-        )
+        self._requests = {state: families.request_seconds.at(state.value) for state in ENDS}
+        self._queue, self._gate, self._provider, self._commit = (families.stage_seconds.at(stage) for stage in STAGES)
         self._added = families.added_seconds.at()
         self._first_choice = {True: families.first_choice.at("true"), False: families.first_choice.at("false")}
         self._redeliveries, self._lease_lost = families.redeliveries.at(), families.lease_lost.at()
         self._lag = families.loop_lag.at()
+        self._parked = families.parked_total.at()
         self._begin_at_nought()
-        families.build.info({"version": version})
+        families.build.follow(lambda: 1, version)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -146,21 +129,22 @@ class Metrics:
         for destination in destinations:
             if destination not in self._calls:
                 self._calls[destination] = _Calls(self._families, (destination.provider, destination.location))
-                self._follow_gate(destination)
-                self._follow_gate(Destination(destination.provider, ACCOUNT))
+                for place in (destination, Destination(destination.provider, ACCOUNT)):
+                    self._begin_place(place)
         for region in regions:
             self._waits[region] = self._families.gate_wait_seconds.at(region)
-
-    def set_rates(self, rates: Mapping[Destination, float]) -> None:
-        """Tell these rates until others are seen, in starts a second; a location `*` is the account's."""
-        for destination, rate in rates.items():
-            self._rates[destination] = rate
-            now = partial(self._rates.__getitem__, destination)
-            self._families.gate_rate.follow(now, destination.provider, destination.location)
 
     def follow_progress(self, state: State, count: Callable[[], int]) -> None:
         """Ask `count` at each scrape how many requests are in this state here."""
         self._families.in_progress.follow(count, state.value)
+
+    def follow_readiness(self, is_ready: Callable[[], bool]) -> None:
+        """Ask at each scrape whether this process takes requests up."""
+        self._families.ready.follow(lambda: int(is_ready()))
+
+    def count_left_out(self) -> None:
+        """Count a trace that is not recorded because there are too many."""
+        self._families.traces_left_out.at().value += 1
 
     async def watch_loop_lag(self, sample_seconds: float = LAG_SAMPLE_SECONDS) -> NoReturn:
         """Sleep and see how much later than asked the loop wakes this up, until cancelled."""
@@ -175,61 +159,63 @@ class Metrics:
         match event:
             case Attempted():
                 calls = self._calls.get(event.destination) or self._unknown_calls(event.destination)
-                calls.observe(event.outcome, event.status, event.provider_seconds)
+                calls.observe(event.outcome, event.status, event.provider_seconds, self._trace_of(event.leg))
                 (self._waits.get(event.region) or self._unknown_region()).observe(event.waited_seconds)
             case Received():
-                self._received[event.priority].value += 1
+                self._received[event.leg.priority].value += 1
                 self._queue.observe(event.queued_seconds)
             case Finished():
                 self._end(event)
-            case Surveyed():
-                self._survey(event)
+            case Parked():
+                self._parked.value += 1
             case FellBack():
-                reason = event.reason if event.reason in _FALLBACK_REASONS else OTHER
+                reason = event.reason if event.reason in FALLBACK_REASONS else OTHER
                 labels = (self._region(event.from_region), self._region(event.to_region), reason)
                 self._families.fallbacks.at(*labels).value += 1
+            case LookedUp() | Left():
+                pass
             case _:
                 self._rare(event)
 
     def _rare(
         self,
-        event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | Slowed | RateSeen | Parked | NotReady
-        | SessionStopped | LeftAlone | Reconciled | BrokerTrouble | BrokerBack | Crashed,
+        event: TakenOver | Refused | LeaseLost | GateShut | GateOpened | Slowed | NotReady | SessionStopped | LeftAlone
+        | Reconciled | BrokerTrouble | BrokerBack | Crashed | Surveyed,
     ) -> None:  # fmt: skip
+        families = self._families
         match event:
+            case Surveyed():
+                self._survey(event)
             case Refused():
-                self._families.refused.at(event.code.value).value += 1
+                families.refused.at(event.code.value).value += 1
                 if event.buried:
-                    self._families.dead_letters.at(event.code.value).value += 1
+                    families.dead_letters.at(event.code.value).value += 1
             case TakenOver():
                 self._redeliveries.value += 1
             case LeaseLost():
                 self._lease_lost.value += 1
-            case GateShut() | GateOpened() | Slowed() | RateSeen():
-                self._gates(event)
+            case GateShut() | Slowed() | NotReady():
+                self._at_place(event)
             case SessionStopped():
-                words = (word for start, word in _STOPS.items() if event.reason.startswith(start))
-                self._families.stopped.at(next(words, OTHER)).value += 1
+                families.stopped.at(stop_reason(event.reason)).value += 1
+            case LeftAlone():
+                families.left_alone.at().value += 1
             case BrokerTrouble():
-                self._families.redis_errors.at(event.kind).value += 1
-            case Reconciled(orphans):
-                # No sample before the first: 0 would be said of what nobody has looked at.
-                for kind, count in orphans.items():
-                    self._families.orphans.labels(kind).set(count)
-            case Parked() | NotReady() | LeftAlone() | BrokerBack() | Crashed():
+                families.redis_errors.at(event.kind).value += 1
+            case Crashed():
+                families.faults.at().value += 1
+            case GateOpened() | Reconciled() | BrokerBack():
                 pass
 
-    def _gates(self, event: GateShut | GateOpened | Slowed | RateSeen) -> None:
+    def _at_place(self, event: GateShut | Slowed | NotReady) -> None:
+        families, place = self._families, self._place(event.destination)
         match event:
             case GateShut():
-                self._shut_until[self._place(event.destination)] = self._clock() + event.seconds
-            case GateOpened():
-                # A probe opens every limit it came through: that of its destination and that of the account.
-                self._shut_until.pop(self._place(event.destination), None)
-                self._shut_until.pop(Destination(event.destination.provider, ACCOUNT), None)
-            case Slowed(destination, rate) | RateSeen(destination, rate):
-                if destination in self._rates:
-                    self._rates[destination] = rate
+                families.gate_closings.at(place.provider, place.location, event.cause.value).value += 1
+            case Slowed():
+                families.rates_lowered.at(place.provider, place.location).value += 1
+            case NotReady():
+                families.not_ready.at(place.provider, place.location).value += 1
 
     def _end(self, event: Finished) -> None:
         finished = self._finished.get((event.state, event.code))
@@ -238,55 +224,69 @@ class Metrics:
             self._finished[event.state, event.code] = finished
             self._requests[event.state] = self._families.request_seconds.at(event.state.value)
         finished.value += 1
-        self._requests[event.state].observe(event.total_seconds)
+        trace_id = self._trace_of(event.leg)
+        self._requests[event.state].observe(event.total_seconds, trace_id)
         self._gate.observe(event.gate_seconds)
         self._provider.observe(event.provider_seconds)
         self._commit.observe(event.commit_seconds)
         # The total is counted on Redis's clock in whole milliseconds, the rest on ours: the difference may fall short.
-        self._added.observe(max(0.0, event.total_seconds - event.provider_seconds - event.gate_seconds))
+        added_seconds = max(0.0, event.total_seconds - event.provider_seconds - event.gate_seconds)
+        self._added.observe(added_seconds, trace_id)
         if event.code is Code.POISONED:
             self._families.dead_letters.at(event.code.value).value += 1
         if event.first_choice is not None:
             self._first_choice[event.first_choice].value += 1
 
     def _survey(self, event: Surveyed) -> None:
-        families, depths = self._families, event.survey.depths
-        for priority, depth in depths.items():
-            families.queue_depth.labels(priority.value).set(depth.untaken)
-        families.queue_pending.set(sum(depth.pending for depth in depths.values()))
-        families.oldest_untaken.set(max((depth.oldest_seconds for depth in depths.values()), default=0.0))
-        families.condemned.set(event.survey.condemned)
-        families.parked.set(event.survey.parked)
+        """Tell the fleet's figures for as long as they hold; what is not in them is told by nobody."""
+        families, depths, until = self._families, event.survey.depths, self._clock() + event.good_for_seconds
+        families.queue_depth.put({(priority.value,): depth.untaken for priority, depth in depths.items()}, until)
+        families.queue_pending.put({(): sum(depth.pending for depth in depths.values())}, until)
+        oldest_seconds = max((depth.oldest_seconds for depth in depths.values()), default=0.0)
+        families.oldest_untaken.put({(): oldest_seconds}, until)
+        families.parked.put({(): event.survey.parked}, until)
+        families.condemned.put({(): event.survey.condemned}, until)
+        if event.orphans is not None:  # else 0 would be said of what nobody has looked at
+            families.orphans.put({(kind,): count for kind, count in event.orphans.items()}, until)
+            families.condemned_alive.put({(): event.condemned_alive}, until)
+        rates, closed = dict[tuple[str, ...], float](), dict[tuple[str, ...], float]()
+        for place, state in event.gates.items():
+            labels = (place.provider, place.location)
+            closed[labels] = int(state.closed_seconds > 0)
+            if state.rate is not None:
+                rates[labels] = state.rate
+        families.gate_rate.put(rates, until)
+        families.gate_closed.put(closed, until)
 
     def _begin_at_nought(self) -> None:
         families = self._families
-        for code in _REFUSALS:
+        for code in REFUSALS:
             families.refused.at(code.value)
-        for code in _BURIALS:
+        for code in BURIALS:
             families.dead_letters.at(code.value)
-        for kind in _FAULTS:
+        for kind in FAULTS:
             families.redis_errors.at(kind)
-        for word in _STOPS.values():
+        for word in STOPS.values():
             families.stopped.at(word)
-        for priority in Priority:
-            families.queue_depth.labels(priority.value)
+        for one in (families.left_alone, families.faults, families.traces_left_out):
+            one.at()
         families.in_progress.follow(int, State.ALLOCATING.value)
+        families.ready.follow(int)
 
-    def _follow_gate(self, destination: Destination) -> None:
-        def closed() -> int:
-            return int(self._shut_until.get(destination, 0.0) > self._clock())
-
-        self._families.gate_closed.follow(closed, destination.provider, destination.location)
+    def _begin_place(self, place: Destination) -> None:
+        families, labels = self._families, (place.provider, place.location)
+        for cause in Cause:
+            families.gate_closings.at(*labels, cause.value)
+        if place.location != ACCOUNT:
+            families.rates_lowered.at(*labels)
+            families.not_ready.at(*labels)
 
     def _region(self, name: str) -> str:
         return name if name in self._waits else OTHER
 
     def _place(self, destination: Destination) -> Destination:
-        """The destination by which a gate is told: as it is where it is expected, else the provider's `other`."""
-        if destination in self._calls:
-            return destination
-        if destination.location == ACCOUNT:
-            self._follow_gate(destination)
+        """The destination by which an event is told: as it is where it is expected, else the provider's `other`."""
+        if destination in self._calls or destination.location == ACCOUNT:
             return destination
         self._unknown_calls(destination)
         return Destination(destination.provider, OTHER)

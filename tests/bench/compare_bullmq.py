@@ -1,7 +1,7 @@
 """The allocator beside BullMQ with undici, in turn: `python tests/bench/compare_bullmq.py DIRECTORY`.
 
-DIRECTORY is where somebody has run `npm install bullmq ioredis undici`; nothing is installed here. The same stub, the same
-server, one process each on a core of its own where there are two.
+DIRECTORY is where somebody has run `npm install bullmq ioredis undici`; nothing is installed here. The same stub, the
+same server, one process each on a core of its own where there are two.
 """
 
 from __future__ import annotations

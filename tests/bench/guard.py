@@ -28,13 +28,9 @@ def main() -> int:
         sys.stdout.write("the CPU of processes cannot be read on this system: nothing is guarded\n")
         return 0
     limit = COMMITTED_RATIO * ALLOWED_SHARE
-    sys.stdout.write(
-        f"an allocation costs {ratio:.2f} bare ones; committed {COMMITTED_RATIO}, at most {limit:.2f}\n"
-    )
+    sys.stdout.write(f"an allocation costs {ratio:.2f} bare ones; committed {COMMITTED_RATIO}, at most {limit:.2f}\n")
     if ratio > limit:
-        sys.stdout.write(
-            "it has become dearer: profile it, or commit the new ratio here with the reason\n"
-        )
+        sys.stdout.write("it has become dearer: profile it, or commit the new ratio here with the reason\n")
         return 1
     return 0
 

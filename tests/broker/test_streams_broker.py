@@ -56,6 +56,9 @@ class Noting:
         self._connection = connection
         self.named: set[str] = set()
 
+    async def server_of(self, key: str) -> RedisConnection:
+        return await self._connection.server_of(key)
+
     async def execute(self, *command: Any) -> Any:
         if command[0] in ("EVAL", "EVALSHA"):
             self.named |= set(command[3 : 3 + command[2]])

@@ -135,11 +135,15 @@ async def test_a_full_server_takes_nothing_and_says_so(private_server: TestServe
 async def test_a_submit_while_redis_is_away_says_to_send_the_same_again(
     private_server: TestServer, namespace: str
 ) -> None:
-    private_server.kill()
     async with AllocatorClient(private_server.url, namespace) as client:
+        private_server.kill()
         for ask in (client.submit, client.allocate):
-            with pytest.raises(Unavailable, match="cannot be reached"):
+            with pytest.raises(Unavailable, match=r"cannot be reached.*m-1 was not sent: send the same request again"):
                 await ask(REQUEST)
+        private_server.start()
+        private_server.command("HSET", Keys(namespace).meta, "partitions", 1)
+        assert await client.get("m-1") is None
+        private_server.kill()
         with pytest.raises(Unavailable, match="m-1 was sent is not known: send the same request again"):
             await client.submit(REQUEST)
         private_server.start()

@@ -36,7 +36,9 @@ attempts = st.builds(
 )
 plain_json = st.recursive(st.booleans() | st.integers(-(2**53), 2**53) | text, st.lists, max_leaves=4)
 optional: dict[str, Any] = {
-    **dict.fromkeys(("host", "endpoint", "region", "provider", "location", "session_id"), st.none() | text),
+    **dict.fromkeys(
+        ("host", "endpoint", "region", "provider", "location", "session_id", "session_key"), st.none() | text
+    ),
     **dict.fromkeys(("error_code", "error_message"), st.none() | text),
     **dict.fromkeys(("enqueued_at", "updated_at", "allocated_at", "expires_at", "retry_after_ms"), st.none() | moment),
 }

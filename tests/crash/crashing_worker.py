@@ -37,7 +37,7 @@ STEPS = {
     **dict.fromkeys(("take", "wait", "strays", "reserve", "reclaim", "renew", "note", "next_generation"), _BROKER),
     **dict.fromkeys(("commit", "refuse", "hand_back", "claim_condemned", "recheck", "close"), _BROKER),
     **dict.fromkeys(("park", "claim"), _PARKING),
-    **dict.fromkeys(("turn", "snapshot", "standings", "keep", "hasten"), _CENSUS),
+    **dict.fromkeys(("turn", "lead", "snapshot", "standings", "keep", "hasten"), _CENSUS),
     **dict.fromkeys(("permits", "shut", "open", "doubt", "slow", "verdict", "judge", "may_repeat"), _GATE),
     **dict.fromkeys(("start", "find", "stop", "list", "offers"), _GAMEYE),
     **dict.fromkeys(("orders", "stray_orders", "seize", "forestall", "condemn", "release", "settle"), _AFTERMATH),

@@ -138,7 +138,8 @@ CASES = (
     Case("offers:sent:1", THROTTLED),
     Case("judge:before:1", THROTTLED),
     Case("slow:after:1", THROTTLED),
-    # the reconciler
+    # the reconciler, and who samples for the metrics
+    Case("lead:after:1"),
     Case("turn:after:1", LOSSY),
     Case("list:sent:1", LOSSY),
     Case("list:after:1", LOSSY),

@@ -28,7 +28,7 @@ from allocator.engine import worker as worker_module
 from allocator.engine.lane import Lane
 from allocator.engine.observer import Crashed, Event
 from allocator.redis_io.connect import RedisConnection
-from allocator.service import wiring
+from allocator.service import observers, wiring
 from allocator.service.settings_model import Settings
 from allocator.simulator.gameye import GameyeSimulator, RegionSettings, SimulatorSettings
 from allocator.simulator.gameye.ledger import ENDED, Session
@@ -59,8 +59,8 @@ class Member:
         self.name = name
         self.events = events
         self.settings = service.settings
-        self.parts = service.parts
-        self.worker = service.worker
+        (self.parts,) = service.parts
+        (self.worker,) = service.worker._workers
         self.running: asyncio.Task[None] | None = None
         self._service = service
 
@@ -154,7 +154,7 @@ class Fleet:
             }
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(wiring, "_fan_out", lambda _observers: events.append)
+            patch.setattr(observers, "_fan_out", lambda _observers: events.append)
             member = Member(f"worker-{len(self.members)}", await wiring.assemble(settings), events)
         self.members.append(member)
         member.start()

@@ -16,8 +16,9 @@ from allocator.contract.destination import Destination
 from allocator.contract.request import AllocationRequest, Priority
 from allocator.engine.course import Course
 from allocator.engine.ending import Bad, End, Placed, adopt, ending
+from allocator.engine.observer import Leg
 from allocator.engine.parts import Policy
-from allocator.engine.worker import _order
+from allocator.engine.turns import order_of
 from allocator.placement.plan import Candidate
 from allocator.providers.provider import Session, StartSpec
 
@@ -48,6 +49,7 @@ CANDIDATES = [
 def course(context: Any = None, attempts: Sequence[Attempt] = ()) -> Course:
     return Course(
         hold=Hold("m-1", "f", "4000-7", Priority.HIGH, 64_000, b"{}"),
+        leg=Leg("m-1", "4000-7", Priority.HIGH),
         request=AllocationRequest(id="m-1", image="game", context=context),
         spec=StartSpec("game", port_names={"7777/udp": "game"}),
         ttl_seconds=3600,
@@ -110,7 +112,7 @@ def test_a_placed_match_is_kept_for_as_long_as_its_session_may_live_and_an_hour(
 
 
 def test_a_session_that_is_adopted_stands_for_the_region_where_it_runs() -> None:
-    end = adopt("gameye", SESSION, course(), CANDIDATES)
+    end = adopt("gameye", SESSION, course(), POLICY, CANDIDATES)
     assert isinstance(end, Placed)
     assert end.candidate == CANDIDATES[2]
     assert [port.name for port in end.session.ports] == ["game", "27015/udp"]
@@ -119,18 +121,18 @@ def test_a_session_that_is_adopted_stands_for_the_region_where_it_runs() -> None
 
 def test_a_session_that_runs_where_nobody_asked_stands_for_the_first_region() -> None:
     elsewhere = Session("s-1", "h", (), "mars", "game")
-    end = adopt("gameye", elsewhere, course(), CANDIDATES)
+    end = adopt("gameye", elsewhere, course(), POLICY, CANDIDATES)
     assert isinstance(end, Placed)
     assert end.candidate == Candidate("us", Destination("gameye", "mars"))
 
 
 def test_a_session_of_another_image_is_never_adopted() -> None:
-    end = adopt("gameye", Session("s-1", "h", (), "us", "another"), course(), CANDIDATES)
+    end = adopt("gameye", Session("s-1", "h", (), "us", "another"), course(), POLICY, CANDIDATES)
     assert isinstance(end, Bad)
     assert (end.state, end.code) == (State.FAILED, Code.ID_CONFLICT)
 
 
 def test_of_ten_reads_one_begins_with_the_low_stream() -> None:
-    reads = [_order(turn)[0] for turn in range(1, 101)]
+    reads = [order_of(turn, low_waits=True)[0] for turn in range(1, 101)]
     assert all(reads[start : start + 10].count(Priority.LOW) >= 1 for start in range(0, 100, 10))
     assert reads.count(Priority.HIGH) >= 80

@@ -18,10 +18,11 @@ from allocator.contract.request import (
     InvalidRequest,
     decode_request,
 )
+from allocator.providers.exchange import Reply
 from allocator.providers.gameye import wire
-from allocator.providers.gameye.exchange import Reply
-from allocator.providers.gameye.refusal import MESSAGE_LENGTH_MAX, error_message, refused_start
+from allocator.providers.gameye.refusal import refused_start
 from allocator.providers.provider import Session, SessionState, StartSpec
+from allocator.providers.replies import MESSAGE_LENGTH_MAX, error_message
 
 SENTENCE_LENGTH_MAX = 2000
 ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")

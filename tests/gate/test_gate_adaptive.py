@@ -13,8 +13,8 @@ import pytest
 from allocator.gate.adaptive import CLIMB_SECONDS
 from allocator.gate.gate import PACE, Ask, Gate, Grant, Limit
 from allocator.gate.memory import MemoryGate
-from allocator.simulator.gameye.limits import StartLimit
 from allocator.simulator.gameye.settings import RegionSettings
+from allocator.simulator.limits import StartLimit
 
 if TYPE_CHECKING:
     from tests.conftest import RunVirtually

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from allocator.providers.credential import FixedToken
 from allocator.providers.gameye.client import GameyeProvider
-from allocator.providers.gameye.credential import FixedToken
 
 
 class Fault(Enum):

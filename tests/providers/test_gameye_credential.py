@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from allocator.providers.gameye.credential import CHECK_SECONDS, CredentialError, FixedToken, TokenFile
+from allocator.providers.credential import CHECK_SECONDS, CredentialError, FixedToken, TokenFile
 
 
 class Clock:

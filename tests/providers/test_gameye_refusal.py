@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from allocator.providers.gameye.exchange import Reply
-from allocator.providers.gameye.refusal import MESSAGE_LENGTH_MAX, error_message, retry_after_seconds
+from allocator.providers.exchange import Reply
+from allocator.providers.replies import MESSAGE_LENGTH_MAX, error_message, retry_after_seconds
 
 
 def said(body: object, *secrets: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.contract.allocation import Port
+from allocator.providers.credential import FixedToken
 from allocator.providers.gameye.client import GameyeProvider
-from allocator.providers.gameye.credential import FixedToken
 from allocator.providers.provider import (
     Conflict,
     Created,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from allocator.providers.gameye import exchange
+from allocator.providers import exchange
+from allocator.providers.credential import FixedToken
 from allocator.providers.gameye.client import GameyeProvider
-from allocator.providers.gameye.credential import FixedToken
 from allocator.providers.provider import (
     Created,
     LookupFailed,

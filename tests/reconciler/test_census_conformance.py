@@ -112,6 +112,18 @@ class Promises:
         await house.pass_ms(61)
         assert await second.turn(60)
 
+    async def test_the_lead_is_one_workers_for_as_long_as_it_asks(self, house: House) -> None:
+        first, second = census_of(house, "w-1"), census_of(house, "w-2")
+        assert await first.lead(60)
+        assert not await second.lead(60)
+        await house.pass_ms(40)
+        assert await first.lead(60)
+        await house.pass_ms(40)
+        assert not await second.lead(60)
+        await house.pass_ms(61)
+        assert await second.lead(60)
+        assert not await first.lead(60)
+
     async def test_a_stop_is_brought_forward_only_for_what_is_condemned(self, house: House) -> None:
         broker = await house.prepared()
         await condemn(house, broker, "s-1")
@@ -198,6 +210,7 @@ async def test_the_twin_forgets_what_aged_out(twin: TwinHouse) -> None:
 
 async def test_a_store_that_is_away_says_so(twin: TwinHouse) -> None:
     twin.store.away = True
-    for ask in (census_of(twin).turn(1), census_of(twin).snapshot(), census_of(twin).standings([])):
+    census = census_of(twin)
+    for ask in (census.turn(1), census.lead(1), census.snapshot(), census.standings([])):
         with pytest.raises(BrokerUnavailable):
             await ask

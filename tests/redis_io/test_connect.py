@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allocator.redis_io import connect as module
+from allocator.redis_io import wire
 from allocator.redis_io.connect import BLOCKING_CONNECTIONS_MAX, COMMAND_CONNECTIONS_MAX, RedisConnection, connect
 from allocator.redis_io.errors import (
     CommandFault,
@@ -96,7 +96,7 @@ async def test_a_server_that_is_away_is_unavailable_until_it_is_back(private_ser
 async def test_a_server_that_hangs_is_unavailable_in_time(
     private_server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REPLY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(wire, "REPLY_TIMEOUT_SECONDS", 0.1)
     async with await connect(private_server.url, name="test") as connection:
         await connection.execute("PING")
         private_server.pause()
@@ -132,7 +132,7 @@ async def test_more_callers_than_connections_wait_for_their_turn(connection: Red
 async def test_no_free_connection_is_a_fault_after_a_bounded_wait(
     connection: RedisConnection, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "POOL_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "POOL_WAIT_SECONDS", 0.05)
     async with await connect(redis_url, name="narrow") as narrow:
         reads = [
             asyncio.create_task(narrow.execute_blocking("BLPOP", "l", 0.5)) for _ in range(BLOCKING_CONNECTIONS_MAX)

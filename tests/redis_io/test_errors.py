@@ -11,11 +11,11 @@ from allocator.redis_io.errors import (
     NoGroup,
     NoScript,
     OutOfMemory,
+    Redirected,
     RedisFault,
     Refused,
     ScriptFault,
     Unavailable,
-    UnfitServer,
     translate,
 )
 
@@ -38,7 +38,7 @@ from allocator.redis_io.errors import (
         ("NOAUTH Authentication required.", Refused, "refused"),
         ("WRONGPASS invalid username-password pair", Refused, "refused"),
         ("NOPERM this user has no permissions", Refused, "refused"),
-        ("MOVED 3999 127.0.0.1:6381", UnfitServer, "unfit"),
+        ("MOVED 3999 127.0.0.1:6381", Redirected, "redirected"),
         ("WRONGTYPE Operation against a key", CommandFault, "command"),
         ("BUSYGROUP Consumer Group name already exists", CommandFault, "command"),
         ("ERR syntax error", CommandFault, "command"),

@@ -8,7 +8,15 @@ import pytest
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
 from allocator.redis_io.errors import RedisUrlError
-from allocator.redis_io.url import EmbeddedTarget, ServerTarget, masked, parse_url
+from allocator.redis_io.url import (
+    ClusterTarget,
+    EmbeddedTarget,
+    SentinelTarget,
+    ServerTarget,
+    masked,
+    parse_url,
+    url_secrets,
+)
 
 
 def _server(url: str) -> ServerTarget:
@@ -47,6 +55,27 @@ def test_a_unix_url_names_a_socket_file() -> None:
     assert target.options == {"path": "/run/redis.sock", "db": 2, "username": "me", "password": "secret"}
 
 
+def test_a_cluster_url_names_some_of_its_nodes() -> None:
+    target = parse_url("redis+cluster://me:p%40ss@a,b:7001,[::1]:7002")
+    assert isinstance(target, ClusterTarget)
+    assert target.seeds == (("a", 6379), ("b", 7001), ("::1", 7002))
+    assert (target.connection_class, target.options) == (Connection, {"username": "me", "password": "p@ss"})
+    secure = parse_url("rediss+cluster://a?ssl_cert_reqs=none")
+    assert isinstance(secure, ClusterTarget)
+    assert (secure.connection_class, secure.options["ssl_check_hostname"]) == (SSLConnection, False)
+
+
+def test_a_sentinel_url_names_the_sentinels_and_what_they_call_the_primary() -> None:
+    target = parse_url("redis+sentinel://me:pw@a,b:7001/main/2?sentinel_password=o%26ther")
+    assert isinstance(target, SentinelTarget)
+    assert (target.seeds, target.service) == ((("a", 26379), ("b", 7001)), "main")
+    assert target.options == {"username": "me", "password": "pw", "db": 2}
+    assert target.sentinel_options == {"password": "o&ther"}
+    assert url_secrets(target.url) == {"pw", "o%26ther", "o&ther"}
+    assert "other" not in masked(target.url).replace("sentinel", "")
+    assert "pw" not in repr(target) + masked(target.url)
+
+
 def test_an_embedded_url_names_a_directory() -> None:
     assert parse_url("embedded:/var/data") == EmbeddedTarget(Path("/var/data"))
     assert parse_url("embedded:data") == EmbeddedTarget(Path.cwd() / "data")
@@ -71,8 +100,16 @@ def test_an_embedded_url_names_a_directory() -> None:
         "rediss://h?ssl_ca_certs=/nowhere/ca.pem",
         "unix://",
         "embedded:",
-        "redis+sentinel://h:26379/main",
-        "redis+cluster://h:6379",
+        "redis+sentinel://h:26379",
+        "redis+sentinel://h:26379/main/zero",
+        "redis+sentinel://h,,g/main",
+        "redis+sentinel://:26379/main",
+        "redis+sentinel://h/main?password=x",
+        "redis+cluster://",
+        "redis+cluster://h:6379,g:port",
+        "redis+cluster://h:6379/3",
+        "redis+cluster://h?ssl_cert_reqs=none",
+        "rediss+cluster://h?ssl_cert_reqs=maybe",
     ],
 )
 def test_what_cannot_be_understood_names_the_setting_and_the_forms(url: str) -> None:
@@ -103,4 +140,7 @@ def test_a_masked_url_still_says_where() -> None:
     assert masked("redis://me:zebra@h:1/2") == "redis://***@h:1/2"
     assert masked("unix:///s.sock?password=ze@bra&db=1") == "unix:///s.sock?password=***&db=1"
     assert masked("redis://h:6379/0") == "redis://h:6379/0"
+    assert masked("redis+cluster://h:1,g:2") == "redis+cluster://h:1,g:2"
+    assert masked("redis+sentinel://h:1,g:2/main") == "redis+sentinel://h:1,g:2/main"
+    assert masked("redis+sentinel://me:zebra@h:1,g:2/main") == "redis+sentinel://***@h:1,g:2/main"
     assert masked("embedded:/a@b") == "embedded:/a@b"

@@ -14,9 +14,9 @@ from allocator.broker.memory_levers import MemoryLevers
 from allocator.broker.memory_store import MemoryStore
 from allocator.contract.destination import Destination
 from allocator.placement.plan import Place, Region
-from allocator.providers.gameye.credential import RenewableCredential
+from allocator.providers.credential import RenewableCredential
 from allocator.service.live import Live, Source
-from allocator.service.live_credential import gameye_credential, renew_gameye
+from allocator.service.live_credential import credential_of, renew
 from allocator.service.live_file import LOOK_SECONDS, WatchedFile
 from allocator.service.live_merge import Merged
 from allocator.service.settings import load_settings
@@ -51,8 +51,8 @@ class Bench:
         self.told = 0
         settings = load_settings(path, {}, {})
         assert settings.gameye is not None
-        self.credential: RenewableCredential = gameye_credential(
-            settings.gameye, report=self.masked.append, learn=self.masked.append
+        self.credential: RenewableCredential = credential_of(
+            settings.gameye, "gameye", report=self.masked.append, learn=self.masked.append
         )
         self.live = Live(
             settings,
@@ -84,7 +84,7 @@ class Bench:
         self.told += 1
 
     def _admit(self, merged: Merged) -> None:
-        renew_gameye(self.credential, merged, report=self.masked.append, learn=self.masked.append)
+        renew({"gameye": self.credential}, merged, report=self.masked.append, learn=self.masked.append)
 
 
 @pytest.fixture

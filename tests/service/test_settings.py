@@ -365,7 +365,9 @@ def test_destinations_keep_their_order_and_their_own_rates() -> None:
             ],
         }
     }
-    places = load(regions=json.dumps(regions), edgegap__token="t").resolve("any")
+    locations = {"a": {"lat": 52, "lon": 5}}
+    loaded = load(regions=json.dumps(regions), edgegap__token="t", edgegap__locations=json.dumps(locations))
+    places = loaded.resolve("any")
     assert [(str(each.destination), each.rate, each.burst, each.weight) for each in places] == [
         ("gameye/z", 5, 2, 3),
         ("edgegap/a", 9, 4, None),

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.observer import Received
+from allocator.engine.observer import Leg, Received
 from allocator.redis_io.embedded import EmbeddedServer
 from allocator.service import supervisor
 from allocator.service.supervisor import PAUSE_SECONDS_MAX, Patience, Supervisor
@@ -334,7 +334,7 @@ async def test_the_sum_of_one_process_reads_as_that_process_tells_it(content: st
     registry, summed, sums = CollectorRegistry(), CollectorRegistry(), Sums()
     metrics = Metrics(registry, "1.2.3")
     metrics.expect([Destination("gameye", 'eu "west"\u2028\\ # EOF')], ["eu \n1"])
-    metrics.observe(Received(Priority.LOW, 0.3))
+    metrics.observe(Received(Leg("m-1", "1-0", Priority.LOW), 0.3))
     report = read_report(await write_report("starting", None, registry))
     assert (report.unready, report.unwell) == ("starting", None)
     sums.hear(1, report.families)

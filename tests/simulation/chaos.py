@@ -77,12 +77,13 @@ class Havoc:
 
         def resume() -> None:
             world.loop.resume(victim.name)
-            victim.levers.trouble()
+            victim.levers.wakes()
 
         def stand_still() -> None:
             if not world.calm and victim.running:
                 world.trace.say(f"PAUSE {victim.name} for {seconds:.3f} s")
                 world.loop.pause(victim.name)
+                victim.levers.sleeps()
                 self._later(seconds, resume)
 
         world.loop.after_steps(victim.name, chance.randint(1, STEPS_AHEAD_MAX), stand_still)

@@ -18,6 +18,7 @@ from allocator.providers.provider import Session, SessionState
 from tests.simulation.checkers.checker import Checker
 from tests.simulation.checkers.ends import Ends
 from tests.simulation.checkers.leftovers import Leftovers
+from tests.simulation.checkers.losses import Losses
 from tests.simulation.checkers.lots import Lots
 from tests.simulation.checkers.orphans import Orphans
 from tests.simulation.checkers.sessions import Sessions
@@ -64,7 +65,14 @@ class Fleet:
         self.sessions = Sessions(self)
         self.ends = Ends(self)
         self.lots = Lots(self)
-        self.checkers: tuple[Checker, ...] = (self.ends, self.sessions, Leftovers(self), Orphans(self))
+        self.losses = Losses(self)
+        self.checkers: tuple[Checker, ...] = (
+            self.ends,
+            self.sessions,
+            self.losses,
+            Leftovers(self),
+            Orphans(self),
+        )
 
     def now_ms(self, seconds: float) -> int:
         """Unix milliseconds, by the loop's clock."""
@@ -88,6 +96,7 @@ class Fleet:
         elif not isinstance(event, Surveyed):
             self.world.trace.say(repr(event))
             self.ends.heard(event)
+            self.losses.heard(event)
 
     def running(self) -> list[Process]:
         """The workers that take requests up."""

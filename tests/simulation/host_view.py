@@ -68,6 +68,9 @@ class HostView:
     def account(self) -> str:
         return self._inner.account
 
+    def unsuited(self, location: str, spec: StartSpec) -> str | None:
+        return self._inner.unsuited(location, spec)
+
     async def start(self, session_id: str, location: str, spec: StartSpec, *, timeout_seconds: float) -> StartOutcome:
         match = spec.labels.get("match")
         self._trace.say(f"start {match} {session_id[:8]} at {location}")

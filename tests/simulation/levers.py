@@ -119,6 +119,10 @@ class LeversInForce:
         self.levers = Levers()
         self.seen_at: dict[str, float] = {}
         """By field: since when this worker has known it to be set."""
+        self._slept_before: dict[str, float] = {}
+        """By field: how long it had slept by then."""
+        self._slept_seconds = 0.0
+        self._asleep_since: float | None = None
         self.follow: Callable[[], None] = lambda: None
 
     @property
@@ -127,8 +131,25 @@ class LeversInForce:
         return not self._known or self.levers.paused
 
     def trouble(self) -> None:
-        """It stood still, so that it cannot know."""
+        """It cannot know what is set."""
         self._troubled_at = asyncio.get_running_loop().time()
+
+    def sleeps(self) -> None:
+        """It stands still from now on."""
+        if self._asleep_since is None:
+            self._asleep_since = asyncio.get_running_loop().time()
+
+    def wakes(self) -> None:
+        """It goes on, and cannot know yet what has been set meanwhile."""
+        now = asyncio.get_running_loop().time()
+        self._slept_seconds += 0.0 if self._asleep_since is None else now - self._asleep_since
+        self._asleep_since = None
+        self.trouble()
+
+    def seen_for_seconds(self, name: str) -> float:
+        """How long it has known that a field is set, the time that it slept not counted."""
+        slept_seconds = self._slept_seconds - self._slept_before[name]
+        return asyncio.get_running_loop().time() - self.seen_at[name] - slept_seconds
 
     def troubled_since(self, moment: float) -> bool:
         """Whether a look has failed or hung since then."""
@@ -154,6 +175,7 @@ class LeversInForce:
         self._known, self.levers = True, levers
         names = _names(levers)
         self.seen_at = {name: self.seen_at.get(name, loop.time()) for name in names}
+        self._slept_before = {name: self._slept_before.get(name, self._slept_seconds) for name in names}
         self.follow()
 
     def region(self, name: str) -> Region | None:
@@ -166,6 +188,15 @@ class LeversInForce:
             places.append(Place(Destination(PROVIDER, SPARE), 1.0 if wish.weighted else None))
         lever = self.levers.regions.get(name)
         return Region(tuple(places), "drained by an operator" if lever is not None and lever.drained else "")
+
+    def open_by(self, destination: Destination) -> frozenset[str] | None:
+        """See `InForce.open_by`."""
+        regions = {name: self.region(name) for name in REGIONS}
+        return frozenset(
+            name
+            for name, region in regions.items()
+            if region is not None and not region.drained and destination in {each.destination for each in region.places}
+        )
 
     def limits_of(self, destination: Destination) -> tuple[Limit, ...]:
         """See `InForce.limits_of`."""

@@ -77,9 +77,11 @@ class Process:
             observe=self._observe,
             chance=chance,
             kept_share_of=lambda _destination: kept_share,
+            open_by=self.levers.open_by,
         )
         self._calls = CallsOfOne(name, fleet, self.view, self.levers)
         self.view.takes = self._calls.takes
+        self.view.doubted = fleet.losses.asked_again
         self.parts = Parts(
             broker=self.view,
             aftermath=AftermathView(aftermath, self.store_wire, trace),

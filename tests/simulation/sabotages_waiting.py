@@ -3,6 +3,8 @@
 In: pytest's monkeypatch. Out: an engine that lacks one of its guards, as in `sabotages`. Each has its focus: a world in
 which that guard is needed often.
 
+What no seed is likely to draw has a story in `test_rare_guards`.
+
 Two that were tried are not here, for nothing comes of them but slower ends: a stay that is not marked clean costs a
 look-up and a generation; a called request under its old fence is ignored, or found stale, until its lease ends.
 """
@@ -26,7 +28,8 @@ from allocator.engine.budget import RetryBudget
 from allocator.engine.course import Course
 from allocator.engine.lane import GUESTS, Lane
 from allocator.engine.lanes import Lanes
-from allocator.engine.worker import Worker, _order
+from allocator.engine.turns import order_of
+from allocator.engine.worker import Worker
 from allocator.gate.gate import Limit
 from allocator.placement import plan as placement
 from tests.simulation.sabotages_account import many_losses
@@ -106,7 +109,7 @@ def holding_what_was_read_as_a_pause_came(patch: Patch) -> None:
 
     async def take(self: Worker, room: int, turn: int) -> None:
         broker = self._parts.broker
-        entries = await broker.take(room, _order(turn)) or await broker.wait(room)
+        entries = await broker.take(room, order_of(turn, low_waits=True)) or await broker.wait(room)
         await self._take_up(entries, self._moved_at)
 
     patch.setattr(Worker, "_take", take)
@@ -134,10 +137,10 @@ def the_kept_share(patch: Patch) -> None:
 def looking_for_survivors(patch: Patch) -> None:
     """Who is asked for again after a loss begins as if it never was."""
 
-    async def nobody(self: allocation.Allocation) -> None:
-        self._survivor_id = ""
+    async def nobody(_self: allocation.Allocation) -> list[Any]:
+        return []
 
-    patch.setattr(allocation.Allocation, "_survivor", nobody)
+    patch.setattr(allocation.Allocation, "_look_for_survivors", nobody)
 
 
 def the_doubt_of_one_who_slept(patch: Patch) -> None:
@@ -220,13 +223,11 @@ FOCUS: dict[Callable[[Patch], None], Callable[[Scenario], Scenario]] = {
     the_ready_check: games_that_never_listen,
     the_kept_share: guests,
     looking_for_survivors: many_losses,
-    the_doubt_of_one_who_slept: a_sleeper,
     suspecting_a_short_loss: a_sleeper,
 }
 FIRST_SEED: dict[Callable[[Patch], None], int] = {
-    the_doubt_of_one_who_slept: 45,
     looking_for_survivors: 13,
-    suspecting_a_short_loss: 17,
+    suspecting_a_short_loss: 63,
 }
 """Where to begin: what these guard against is rare even there."""
 SABOTAGES: Sequence[Callable[[Patch], None]] = tuple(FOCUS)

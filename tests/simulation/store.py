@@ -11,6 +11,7 @@ from typing import Any
 
 from allocator.broker.broker import Condemned
 from allocator.broker.memory_store import MemoryStore
+from allocator.contract.identity import session_id
 
 KEPT = (
     "deployment",
@@ -49,6 +50,8 @@ class WatchedStore(MemoryStore):
         """Session ids that an allocated hash has named."""
         self.losses = 0
         self.lost_at_ms = 0
+        self.undone: set[str] = set()
+        """Session ids of which a loss has undone what was on record."""
         super().__init__(now_ms)
 
     def snapshot(self) -> dict[str, Any]:
@@ -57,12 +60,29 @@ class WatchedStore(MemoryStore):
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to it; what came since is lost."""
+        before = self._on_record()
         for name, value in snapshot.items():
             setattr(self, name, deepcopy(value))
+        self.undone |= {name for _, name in before - self._on_record()}
         self.losses += 1
         self.history += 1
         self.lost_at_ms = self.now_ms()
         self.wake()
+
+    def _on_record(self) -> set[tuple[str, str]]:
+        """Of which sessions it knows that they are in play, may be called under, or must not live."""
+        named = [hashed["session_id"] for hashed in self._hashes.values() if hashed.get("state") == "allocated"]
+        current = [
+            session_id(self.deployment or "", request_id, record.generation)
+            for request_id, record in self.records.items()
+            if record.final is None
+        ]
+        condemned = [name for _, name in self.condemned]
+        return {
+            *(("in play", name) for name in named),
+            *(("called under", name) for name in current),
+            *(("condemned", name) for name in condemned),
+        }
 
     def condemn(self, condemned: Condemned, delay_ms: int) -> None:
         self.ever_condemned.add((condemned.provider, condemned.session_id))

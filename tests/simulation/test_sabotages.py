@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -15,15 +14,11 @@ from tests.simulation.world import play
 SEEDS_MAX = 200
 Sabotage = Callable[[pytest.MonkeyPatch], None]
 FOCUS = sabotages.FOCUS | sabotages_account.FOCUS | sabotages_waiting.FOCUS
-RARE = {sabotages_waiting.the_doubt_of_one_who_slept, sabotages_account.looking_at_what_was_condemned_before_a_loss}
-"""What other guards have come to cover since, for the most part."""
 ALL: list[Sabotage] = [*sabotages.SABOTAGES, *sabotages_account.SABOTAGES, *sabotages_waiting.SABOTAGES]
 
 
 @pytest.mark.parametrize("sabotage", ALL, ids=lambda sabotage: str(sabotage.__name__))
 def test_an_engine_without_it_is_found_out(sabotage: Sabotage, monkeypatch: pytest.MonkeyPatch) -> None:
-    if sabotage in RARE and not os.environ.get("LONG_TESTS"):
-        pytest.skip("hundreds of worlds hold one that shows it, or none: LONG_TESTS=1")
     focus = FOCUS.get(sabotage)
     first = sabotages_waiting.FIRST_SEED.get(sabotage, 1)
     for seed in range(first, first + SEEDS_MAX):

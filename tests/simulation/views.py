@@ -51,6 +51,8 @@ class BrokerView:
         """Hears of entries that are to be reserved."""
         self.claimed_at_ms: dict[str, int] = {}
         """By session id: when the store gave it out to be stopped, last."""
+        self.doubted: Callable[[str], None] = lambda _request_id: None
+        """Hears of a request that was reserved and may be one asked for again after a loss."""
 
     def now_ms(self) -> int:
         return self._inner.now_ms() + self.skew_ms
@@ -78,6 +80,8 @@ class BrokerView:
         replies = await self._step("reserve", lambda: self._inner.reserve(asks))
         for ask, reply in zip(asks, replies, strict=True):
             self._trace.say(f"reserve {ask.request_id} {ask.entry.entry_id}: {type(reply).__name__}")
+            if isinstance(reply, Hold) and reply.doubtful:
+                self.doubted(ask.request_id)
         return replies
 
     async def reclaim(self, count: int) -> list[Hold]:
@@ -199,6 +203,9 @@ class CensusView:
     async def turn(self, hold_ms: int) -> bool:
         hold_ms = min(hold_ms, self._turn_ms_max or hold_ms)
         return await self._step("turn", lambda: self._inner.turn(hold_ms))
+
+    async def lead(self, hold_ms: int) -> bool:
+        return await self._step("lead", lambda: self._inner.lead(hold_ms))
 
     async def snapshot(self) -> Snapshot:
         return await self._step("snapshot", self._inner.snapshot)

@@ -92,7 +92,7 @@ class World:
             process.store_wire.cut = process.host_wire.cut = False
             process.view.skew_ms = 0
             self.loop.resume(process.name)
-            process.levers.trouble()
+            process.levers.wakes()
         for session in self.host.alive():
             if session.state is SessionState.UNCLEAR:
                 self.host.set_state(session.id, SessionState.ALIVE)

@@ -7,9 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from allocator.contract.allocation import Outcome
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.observer import Attempted, Received
+from allocator.engine.observer import Attempted, Leg, Received
 from allocator.telemetry.exposition import OPENMETRICS, PLAIN, content_type, slices
 from allocator.telemetry.metrics import Metrics
+
+LEG = Leg("m-1", "1-0", Priority.LOW)
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def metrics(registry: CollectorRegistry) -> Metrics:
 
 def test_an_observation_on_a_bound_belongs_to_its_bucket(metrics: Metrics, registry: CollectorRegistry) -> None:
     for seconds in (0.05, 0.0501, 1e6):
-        metrics.observe(Received(Priority.LOW, seconds))
+        metrics.observe(Received(LEG, seconds))
 
     def bucket(bound: str) -> float | None:
         labels = {"stage": "queue", "le": bound}
@@ -61,6 +63,6 @@ def test_many_destinations_are_written_in_slices_and_cells_that_come_meanwhile_d
     for number, piece in enumerate(slices(registry, PLAIN)):
         pieces.append(piece)
         destination = Destination("gameye", regions[number % 200])
-        metrics.observe(Attempted("m-1", "europe", destination, Outcome.CREATED, 200 + number % 300, 0.01, 0.2))
+        metrics.observe(Attempted(LEG, "europe", destination, Outcome.CREATED, 200 + number % 300, 0.01, 0.2, 0.0))
     assert max(piece.count("\n") for piece in pieces) < 1000
     assert list(parse_plain("".join(pieces)))

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import pytest
 import structlog
 
-from allocator.broker.broker import Survey
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
@@ -26,24 +25,45 @@ from allocator.engine.observer import (
     GateOpened,
     GateShut,
     LeaseLost,
+    Left,
+    Leg,
+    LookedUp,
+    NotReady,
+    Parked,
     Received,
     Refused,
     SessionStopped,
-    Surveyed,
+    Slowed,
     TakenOver,
 )
 from allocator.gate.gate import Cause
-from allocator.telemetry.logging import LINES_A_SECOND, Log, configure_logging
+from allocator.telemetry.logging import LINES_A_SECOND, Log, OnceInAWhile, configure_logging
 
-EUROPE = Destination("gameye", "europe")
+EUROPE, US_EAST = Destination("gameye", "europe"), Destination("gameye", "us-east")
 TOKEN = "tok-3f9a-secret"
-SURVEYED = Surveyed(Survey(held=0, condemned=0, depths={}))
+LEG = Leg("m-1", "1700000000000-0", Priority.NORMAL)
 OF_ONE_ALLOCATION: tuple[Event, ...] = (
-    Received(Priority.NORMAL, 0.01),
-    Attempted("m-1", "europe", EUROPE, Outcome.NO_CAPACITY, 420, 0.0, 0.1, "full"),
+    Received(LEG, 0.01),
+    Attempted(LEG, "europe", EUROPE, Outcome.NO_CAPACITY, 420, 0.0, 0.1, 0.0, "full"),
     FellBack("europe", "us-east", "no_capacity"),
-    Attempted("m-1", "us-east", Destination("gameye", "us-east"), Outcome.CREATED, 201, 0.0, 0.3),
-    Finished("m-1", State.ALLOCATED, None, 0.5, 0.4, 0.0, 0.001, first_choice=False),
+    Attempted(LEG, "us-east", US_EAST, Outcome.CREATED, 201, 0.0, 0.3, 0.2),
+    Parked("m-1"),
+    LookedUp(LEG, "gameye", "absent", 0.0, 0.1),
+    Left(LEG, "parked", 0.4),
+    Finished(
+        LEG,
+        State.ALLOCATED,
+        None,
+        total_seconds=0.5,
+        provider_seconds=0.4,
+        gate_seconds=0.0,
+        commit_seconds=0.001,
+        first_choice=False,
+        leg_seconds=0.5,
+        attempts=2,
+        region="us-east",
+        destination=US_EAST,
+    ),
 )
 
 
@@ -116,8 +136,9 @@ def log(configured: Configured) -> Log:
 
 
 def test_no_line_is_written_for_an_allocation(log: Log, stderr: Terminal) -> None:
-    for event in (*OF_ONE_ALLOCATION, SURVEYED):
+    for event in OF_ONE_ALLOCATION:
         log.observe(event)
+    log.turn()
     assert stderr.getvalue() == ""
 
 
@@ -126,14 +147,32 @@ def test_at_debug_each_step_of_an_allocation_is_a_line(configured: Configured, s
     for event in OF_ONE_ALLOCATION:
         log.observe(event)
     names = [line["event"] for line in stderr.lines()]
-    assert names == ["request received", "attempt", "fell back", "attempt", "request finished"]
+    assert names == [
+        *("request received", "attempt", "fell back", "attempt", "request parked", "session looked up"),
+        *("request left", "request finished"),
+    ]
+    assert stderr.lines()[-1]["level"] == "debug"
+
+
+def test_one_line_at_the_end_of_a_match_where_it_is_asked_for(configured: Configured, stderr: Terminal) -> None:
+    configured("info")
+    log = Log(match_lines=True, trace_of=lambda leg: f"trace of {leg.request_id}")
+    for event in OF_ONE_ALLOCATION * (LINES_A_SECOND + 1):
+        log.observe(event)
+    assert len(stderr.lines()) == LINES_A_SECOND + 1, "none of them is held back"
     assert stderr.lines()[-1] | {"timestamp": ""} == {
         "event": "request finished",
         "request_id": "m-1",
         "state": "allocated",
         "code": None,
+        "region": "us-east",
+        "destination": "gameye/us-east",
+        "attempts": 2,
         "total_seconds": 0.5,
-        "level": "debug",
+        "gate_seconds": 0.0,
+        "provider_seconds": 0.4,
+        "trace_id": "trace of m-1",
+        "level": "info",
         "timestamp": "",
     }
 
@@ -145,6 +184,8 @@ def test_at_debug_each_step_of_an_allocation_is_a_line(configured: Configured, s
         (GateShut(EUROPE, Cause.UNAVAILABLE, 4.0, "503"), "warning: gate shut", {"cause": "unavailable"}),
         (GateOpened(EUROPE), "info: gate opened", {"destination": "gameye/europe"}),
         (BrokerTrouble("commit", "timeout", "late"), "warning: redis cannot be asked", {"kind": "timeout"}),
+        (Slowed(EUROPE, 12.3456), "info: rate lowered", {"destination": "gameye/europe", "rate": 12.35}),
+        (NotReady("m-1", EUROPE, "closed"), "warning: session not ready", {"request_id": "m-1", "message": "closed"}),
         (BrokerBack(1.23456), "info: redis answers again", {"away_seconds": 1.235}),
         (LeaseLost("m-1"), "warning: lease lost", {"request_id": "m-1"}),
         (SessionStopped("gameye", "id-1", "ended failed"), "info: session stopped", {"session_id": "id-1"}),
@@ -206,7 +247,7 @@ def test_a_flood_of_one_kind_is_a_few_lines_a_second_and_a_sum(
     log.observe(BrokerBack(1.0))
     assert len(stderr.lines()) == LINES_A_SECOND + 1, "another kind is not held back"
     clock.now += 2.0
-    log.observe(SURVEYED)
+    log.turn()
     last = stderr.lines()[-1]
     assert (last["event"], last["of"]) == ("more of the same", stderr.lines()[0]["event"])
     assert last["count"] == 1000 - LINES_A_SECOND
@@ -218,7 +259,7 @@ def test_requests_taken_over_are_summed_at_most_once_a_second(log: Log, stderr: 
     assert stderr.getvalue() == ""
     clock.now += 1.0
     for _ in range(2):
-        log.observe(SURVEYED)
+        log.turn()
     assert [(line["event"], line["count"]) for line in stderr.lines()] == [("requests taken over", 300)]
     log.observe(TakenOver("m-2", uncertain=True))
     log.flush()
@@ -295,6 +336,21 @@ def test_other_libraries_speak_from_a_warning_on_and_in_the_same_form(log: Log, 
     (line,) = stderr.lines()
     assert (line["event"], line["level"]) == ("a task failed", "error")
     assert line["exception"].endswith("ValueError: x")
+
+
+def test_what_a_library_says_again_and_again_is_a_line_in_half_a_minute(stderr: Terminal, log: Log) -> None:
+    del log
+    for number in range(100):
+        logging.getLogger("opentelemetry.sdk").warning("Queue full, dropping %s.", number)
+        logging.getLogger("aiohttp.client").warning("Queue full, dropping %s.", number)
+    assert len(stderr.lines()) == 2
+    clock = Clock()
+    once, record = OnceInAWhile(clock), logging.makeLogRecord({"name": "x", "msg": "again"})
+    passed = []
+    for _ in range(3):
+        passed += [once.filter(record), once.filter(record)]
+        clock.now += 31.0
+    assert passed == [True, False] * 3
 
 
 def test_an_unknown_level_says_which_there_are() -> None:

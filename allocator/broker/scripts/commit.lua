@@ -2,7 +2,7 @@
 -- End requests: last state, announcement and clean-up in one step; a stale fence changes nothing.
 -- KEYS:   leases, results, condemned, condemned notes, dead letters, then for each item: record, allocation hash
 -- ARGV:   prefix of reply streams, oldest results id kept, results lifetime ms, now ms, oldest dead letter kept, then for each item: request id, fence,
---         keep ms, session id or '', provider/session id or '', event, dead letter code or '', trail or '', number of members to condemn, number of fields, then for each member:
+--         keep ms, session id or '', provider/session id or '', the provider's own id of it or '', event, dead letter code or '', trail or '', number of members to condemn, number of fields, then for each member:
 --         provider/session id, note; then field, value, ...
 -- REPLY:  for each: {'done'} | {'already', session id} | {'stale', state, session id} | {'condemned'}
 -- MEMORY: allowed when full
@@ -16,9 +16,9 @@ end
 
 for item = 0, (#KEYS - 5) / 2 - 1 do
   local record, hash = KEYS[6 + item * 2], KEYS[7 + item * 2]
-  local id, fence, keep, session, member, event = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
-  local letter, trail, condemn_count, field_count = ARGV[a + 6], ARGV[a + 7], tonumber(ARGV[a + 8]), tonumber(ARGV[a + 9])
-  local condemn_at = a + 10
+  local id, fence, keep, session, member, native = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
+  local event, letter, trail = ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
+  local condemn_count, field_count, condemn_at = tonumber(ARGV[a + 9]), tonumber(ARGV[a + 10]), a + 11
   local fields_at = condemn_at + condemn_count * 2
   a = fields_at + field_count
   local known = redis.pcall('HMGET', record, 'fence', 'final', 'session', 'reply_to')
@@ -26,7 +26,8 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
     replies[#replies + 1] = {'stale', known[2] or '', known[3] or ''}
   elseif known[2] then
     replies[#replies + 1] = {'already', known[3] or ''}
-  elseif member ~= '' and redis.call('ZSCORE', KEYS[3], member) then
+  elseif member ~= '' and (redis.call('ZSCORE', KEYS[3], member) or
+      native ~= '' and redis.call('ZSCORE', KEYS[3], string.match(member, '^[^/]*/') .. native)) then
     replies[#replies + 1] = {'condemned'}
   else
     for each = 0, condemn_count - 1 do
@@ -49,6 +50,7 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
     end
     redis.call('HDEL', record, 'body', 'stream', 'clean')
     redis.call('HSET', record, 'final', state, 'session', session, 'member', member)
+    if native ~= '' then redis.call('HSET', record, 'native', native) end
     if trail ~= '' then redis.call('HSET', record, 'trail', trail) end
     redis.call('PEXPIRE', record, keep)
     redis.call('ZREM', KEYS[1], id)

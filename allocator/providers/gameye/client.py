@@ -15,9 +15,9 @@ import aiohttp
 from yarl import URL
 
 from allocator.contract.request import MARK
-from allocator.providers.gameye.credential import Credential
-from allocator.providers.gameye.exchange import Exchange, Lost, NotSent, Reply
-from allocator.providers.gameye.refusal import error_message, is_spoken_by_host, refused_start
+from allocator.providers.credential import Credential
+from allocator.providers.exchange import Exchange, Lost, NotSent, Reply
+from allocator.providers.gameye.refusal import refused_start
 from allocator.providers.gameye.wire import (
     Unreadable,
     read_described,
@@ -44,6 +44,7 @@ from allocator.providers.provider import (
     Unknown,
     Unreachable,
 )
+from allocator.providers.replies import error_message, is_spoken_by_host
 
 THROTTLE_STATUSES = frozenset({420, 429})
 ENVIRONMENTS = {
@@ -88,6 +89,10 @@ class GameyeProvider:
     def account(self) -> str:
         """Whose rates these are."""
         return self._account
+
+    def unsuited(self, location: str, spec: StartSpec) -> None:
+        """Nothing that a request may ask for is beyond this host."""
+        del location, spec
 
     async def start(self, session_id: str, location: str, spec: StartSpec, *, timeout_seconds: float) -> StartOutcome:
         """Send one `POST /session` and say what came of it."""

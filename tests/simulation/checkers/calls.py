@@ -47,6 +47,7 @@ class CallsOfOne:
         if not self._fleet.sessions.names(session_id):
             self._violated(f"a start bears the id of its request: {request_id} {session_id[:8]}")
         self._obeyed.starts(request_id, location)
+        self._fleet.losses.starts(request_id)
         self._fleet.world.repeats.starts(self._process, request_id, self._fence(request_id))
         before, fence = self._unanswered.pop(request_id, ("", ""))
         if before and fence == self._fence(request_id) and not self._fleet.store.losses:

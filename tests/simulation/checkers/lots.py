@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
 
-PARKS_FIRST = 12
-PARKS_A_SECOND = 6.0
+PARKS_FIRST = 8
+PARKS_A_SECOND = 3.0
 """Each worker may call somebody in vain before it rests, lanes shut between a call and its answer, levers move."""
 
 

@@ -51,7 +51,8 @@ class Obeyed:
             return ""
         seen_at = levers.seen_at.get(name)
         if seen_at is not None and seen_at >= since:
-            return f"seen for {now - seen_at:.3f} s" if now - seen_at > OBEYED_SECONDS else ""
+            seen_for_seconds = levers.seen_for_seconds(name)
+            return f"seen for {seen_for_seconds:.3f} s" if seen_for_seconds > OBEYED_SECONDS else ""
         if now - since > SEEN_SECONDS and not levers.troubled_since(since):
             return f"set for {now - since:.3f} s and not seen"
         return ""

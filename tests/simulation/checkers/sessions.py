@@ -75,6 +75,12 @@ class Sessions:
                 self._judge_stop(stop)
 
     def judge(self) -> None:
+        of_request = self.alive_of_requests()
+        for request_id in self._fleet.matchmaker.asked:
+            self._judge(request_id, of_request.get(request_id, []))
+
+    def alive_of_requests(self) -> dict[str, list[str]]:
+        """By request: the sessions that run for it."""
         fleet, world = self._fleet, self._fleet.world
         alive = {session.id: session for session in world.host.alive()}
         of_request: dict[str, list[str]] = {}
@@ -85,8 +91,7 @@ class Sessions:
         for request_id, session in fleet.remains.items():
             if session.id in alive:
                 of_request.setdefault(request_id, []).append(session.id)
-        for request_id in fleet.matchmaker.asked:
-            self._judge(request_id, of_request.get(request_id, []))
+        return of_request
 
     def _judge(self, request_id: str, alive: list[str]) -> None:
         fleet, world = self._fleet, self._fleet.world
@@ -95,15 +100,7 @@ class Sessions:
         if named is not None and (named not in world.host.ledger or not fleet.owns(named)):
             world.trace.violated(f"a session that is handed over exists, and is ours: {request_id}")
         if fleet.store.losses:
-            # what was lost may have been handed over: it is left alone, and found again by who asks once more
-            in_play = [name for name in alive if name in fleet.store.handed_over]
-            if named is not None and in_play and named not in in_play:
-                world.trace.violated(
-                    f"a match in play keeps its session: {request_id}: {_short(in_play)} not {named[:8]}"
-                )
-            if len(in_play) > 1:
-                world.trace.violated(f"two sessions are never in play for one match: {request_id}: {_short(in_play)}")
-            return
+            return  # what was lost may have been handed over and is left alone: see `losses`
         alive = [name for name in alive if name == named or not self._unheard(name)]
         kept = fleet.remains.get(request_id)
         if kept is not None and named is not None and not self.names(named):

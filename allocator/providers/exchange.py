@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from allocator import __version__
+from allocator.contract.values import quick
 
 # Under the 60 s after which common load balancers close an idle connection: ours is the side that closes first.
 KEEPALIVE_SECONDS = 30.0
@@ -27,6 +28,7 @@ CONNECT_SECONDS = 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=CONNECT_SECONDS)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back, whole."""
@@ -66,10 +68,13 @@ class _Deadline:
 
 
 class Exchange:
-    """The connections to one host and the headers that every call bears."""
+    """The connections to one host and the headers that every call bears; `scheme` is the word before the token."""
 
-    def __init__(self, token: Callable[[], str], session: aiohttp.ClientSession | None = None) -> None:
+    def __init__(
+        self, token: Callable[[], str], session: aiohttp.ClientSession | None = None, *, scheme: str = "Bearer"
+    ) -> None:
         """Use the given session, which stays its owner's, or make one; inside a running loop."""
+        self._scheme = scheme
         self._session = session or aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -140,7 +145,7 @@ class Exchange:
     def _build_headers(self, token: str) -> None:
         self._headers = CIMultiDict(
             {
-                "Authorization": f"Bearer {token}",
+                "Authorization": f"{self._scheme} {token}",
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
                 "User-Agent": f"allocator/{__version__}",

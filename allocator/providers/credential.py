@@ -1,10 +1,10 @@
-"""The bearer token: a value from the settings, or a file that is read again when it changes.
+"""The token of a provider: a value from the settings, or a file that is read again when it changes.
 
-In: `gameye.token` or `gameye.token_file`. Out: the token of this moment, as the same object until it changes, so that
-a caller can hold what it built from it. Promised: no repr shows it; a file that vanishes, empties or cannot be read
-leaves the last good token in force and says so once through `report`; each new token is told to `learn`, so that it
-can be masked. No thread, at most one look at the file a
-second. Left to others: what to do when the host refuses the token.
+In: `token` or `token_file` of a provider's table. Out: the token of this moment, as the same object until it changes,
+so that a caller can hold what it built from it. Promised: no repr shows it; a file that vanishes, empties or cannot be
+read leaves the last good token in force and says so once through `report`; each new token is told to `learn`, so that
+it can be masked; who pastes a whole `Authorization` header (`token ...`) has its token taken. No thread, at most one
+look at the file a second. Left to others: what to do when the host refuses the token.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Protocol
 CHECK_SECONDS = 1.0
 _FILE_BYTES_MAX = 16 * 1024
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_SCHEME = re.compile(r"token\s+", re.IGNORECASE)
 
 _Signature = tuple[int, int, int, int, int]
 
@@ -36,10 +37,10 @@ class Credential(Protocol):
 
 
 class FixedToken:
-    """A token from the settings; it never changes."""
+    """A token from the settings; it never changes. `table` is the one that it stands in, for messages."""
 
-    def __init__(self, token: str) -> None:
-        self._token = _checked(token, "gameye.token")
+    def __init__(self, token: str, table: str = "gameye") -> None:
+        self._token = _checked(token, f"{table}.token")
 
     def token(self) -> str:
         """The token."""
@@ -73,12 +74,14 @@ class TokenFile:
     def __init__(
         self,
         path: Path,
+        table: str = "gameye",
         *,
         report: Callable[[str], None] = lambda _message: None,
         learn: Callable[[str], None] = lambda _token: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
+        self._table = table
         self._report = report
         self._learn = learn
         self._monotonic = monotonic
@@ -88,8 +91,8 @@ class TokenFile:
             self._token, self._signature = self._read()
         except OSError as error:
             raise CredentialError(
-                f"gameye.token_file: {path} cannot be read ({error.strerror}); "
-                "put the API token there or set gameye.token"
+                f"{table}.token_file: {path} cannot be read ({error.strerror}); "
+                f"put the API token there or set {table}.token"
             ) from error
         learn(self._token)
 
@@ -112,7 +115,9 @@ class TokenFile:
                 return
             token, self._signature = self._read()
         except OSError as error:
-            self._say(f"gameye.token_file: {self._path} cannot be read ({error.strerror}); the last token stays in use")
+            self._say(
+                f"{self._table}.token_file: {self._path} cannot be read ({error.strerror}); the last token stays in use"
+            )
         except CredentialError as error:
             self._say(f"{error}; the last token stays in use")
         else:
@@ -127,8 +132,10 @@ class TokenFile:
             signature = _signature(os.fstat(file.fileno()))
             raw = file.read(_FILE_BYTES_MAX + 1)
         if len(raw) > _FILE_BYTES_MAX:
-            raise CredentialError(f"gameye.token_file: {self._path} is over {_FILE_BYTES_MAX} bytes, which is no token")
-        return _checked(raw.decode("ascii", "replace"), f"gameye.token_file: {self._path}"), signature
+            raise CredentialError(
+                f"{self._table}.token_file: {self._path} is over {_FILE_BYTES_MAX} bytes, which is no token"
+            )
+        return _checked(raw.decode("ascii", "replace"), f"{self._table}.token_file: {self._path}"), signature
 
     def _say(self, message: str) -> None:
         if message != self._reported:
@@ -140,8 +147,15 @@ def _signature(found: os.stat_result) -> _Signature:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
 
+def bare_token(text: str) -> str:
+    """The token without blanks around it and without the word `token` that a dashboard shows before it."""
+    text = text.strip()
+    scheme = _SCHEME.match(text)
+    return text[scheme.end() :] if scheme else text
+
+
 def _checked(text: str, source: str) -> str:
-    token = text.strip()
+    token = bare_token(text)
     if not token:
         raise CredentialError(f"{source} is empty; put the API token of the account there")
     if not _TOKEN.fullmatch(token):

@@ -1,0 +1,23 @@
+"""Whose turn it is: the order of priorities at one lane, in which nobody is left out for good. Pure."""
+
+from __future__ import annotations
+
+from allocator.contract.request import Priority
+
+LOWER_SHARE = 10
+"""Of so many permits one goes to the lowest priority."""
+RANK = {priority: rank for rank, priority in enumerate((Priority.HIGH, Priority.NORMAL, Priority.LOW))}
+
+
+def before(one: Priority, other: Priority) -> bool:
+    """Whether one is served first."""
+    return RANK[one] < RANK[other]
+
+
+def order_of(turn: int, *, low_waits: bool) -> tuple[Priority, Priority, Priority]:
+    """The best first; in every tenth turn a low one, in another a normal one where low ones wait as well."""
+    if turn % LOWER_SHARE == 0:
+        return (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    if turn % LOWER_SHARE == LOWER_SHARE // 2 and low_waits:
+        return (Priority.NORMAL, Priority.HIGH, Priority.LOW)
+    return (Priority.HIGH, Priority.NORMAL, Priority.LOW)
