@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from allocator.broker.broker import (
@@ -163,8 +164,7 @@ def commit(
         args += [len(ending.condemn), len(ending.fields) * 2]
         for each in ending.condemn:
             args += [member(each), each.reason]
-        for name, value in ending.fields.items():
-            args += [name, value]
+        args += chain.from_iterable(ending.fields.items())
     return named, args
 
 
@@ -203,8 +203,7 @@ def refuse(
     args += [oldest_dead_letter, dead_letters_max, refusal.failure_event, keep_ms]
     fields = refusal.failure or {}
     args.append(len(fields) * 2)
-    for name, value in fields.items():
-        args += [name, value]
+    args += chain.from_iterable(fields.items())
     return named, args
 
 

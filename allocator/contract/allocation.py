@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Self, TypeVar
 
 from pydantic_core import to_json
@@ -61,6 +62,10 @@ class Port:
     container_port: int
     port: int
 
+    def to_data(self) -> dict[str, Any]:
+        """Its fields as an object: `to_json` takes three times as long to find them out itself."""
+        return {"name": self.name, "protocol": self.protocol, "container_port": self.container_port, "port": self.port}
+
 
 @quick
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,19 @@ class Attempt:
     at: int
     duration_ms: float
     waited_ms: float
+
+    def to_data(self) -> dict[str, Any]:
+        """See `Port.to_data`."""
+        return {
+            "region": self.region,
+            "provider": self.provider,
+            "location": self.location,
+            "outcome": str(self.outcome),
+            "status": self.status,
+            "at": self.at,
+            "duration_ms": self.duration_ms,
+            "waited_ms": self.waited_ms,
+        }
 
 
 @quick
@@ -121,41 +139,37 @@ class Allocation:
             values["ports"] = tuple(_known(Port, item) for item in json.loads(fields_["ports"]))
         if "attempts" in fields_:
             values["attempts"] = decode_attempts(fields_["attempts"])
-        return cls(state=_word(State, fields_["state"]), final=fields_.get("final") == "1", **values)
+        values["state"] = _word(State, fields_["state"])
+        return cls(final=fields_.get("final") == "1", **values)
 
     def to_hash(self) -> dict[str, str]:
         """The fields as Redis keeps them: only those that say something."""
-        hashed = {"state": str(self.state)}
-        if self.final:
-            hashed["final"] = "1"
-        for name in _TEXT_FIELDS:
-            value = getattr(self, name)
-            if value is not None:
-                hashed[name] = value
-        for name in _INTEGER_FIELDS:
-            value = getattr(self, name)
-            if value is not None:
-                hashed[name] = str(value)
-        if self.context is not None:
-            hashed["context"] = compact(self.context)
-        if self.ports:
-            hashed["ports"] = compact(self.ports)
-        if self.attempts:
-            hashed["attempts"] = encode_attempts(self.attempts)
-        return hashed
+        return as_hash(self.to_data())
 
     def to_data(self) -> dict[str, Any]:
         """The same fields typed: the `data` of an event, for `compact`."""
-        data: dict[str, Any] = {}
-        for name in _NAMES:
-            value = getattr(self, name)
-            if value is not None and value != ():
-                data[name] = value
-        if not self.final:
-            del data["final"]
+        data = {name: value for name, value in zip(_PLAIN, _plain(self), strict=True) if value is not None}
+        data["state"] = str(self.state)
+        if self.ports:
+            data["ports"] = [port.to_data() for port in self.ports]
         if self.attempts:
-            data["attempts"] = _kept(self.attempts)
+            data["attempts"] = [attempt.to_data() for attempt in _kept(self.attempts)]
+        if self.final:
+            data["final"] = True
         return data
+
+
+def as_hash(data: Mapping[str, Any]) -> dict[str, str]:
+    """What `to_data` says, as Redis keeps it."""
+    hashed: dict[str, str] = {}
+    for name, value in data.items():
+        if name in _TEXT_FIELDS:
+            hashed[name] = value
+        elif name in _INTEGER_FIELDS:
+            hashed[name] = str(value)
+        else:
+            hashed[name] = "1" if name == "final" else compact(value)
+    return hashed
 
 
 def endpoint(host: str, ports: tuple[Port, ...]) -> str | None:
@@ -173,7 +187,7 @@ def compact(value: Any) -> str:
 
 def encode_attempts(attempts: tuple[Attempt, ...]) -> str:
     """The JSON list of the hash, oldest first: the first and the latest where there are over 64."""
-    return compact(_kept(attempts))
+    return compact([attempt.to_data() for attempt in _kept(attempts)])
 
 
 def _kept(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -197,9 +211,11 @@ def _known(cls: type[T], item: Mapping[str, Any]) -> T:
     return cls(**{key: value for key, value in item.items() if key in names})
 
 
-_NAMES = tuple(item.name for item in fields(Allocation))
+_PLAIN = tuple(item.name for item in fields(Allocation) if item.name not in {"ports", "attempts", "final"})
+_plain = attrgetter(*_PLAIN)
 _TEXT_FIELDS = frozenset(
     {
+        "state",
         "request_id",
         "priority",
         "host",

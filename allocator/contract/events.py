@@ -11,10 +11,13 @@ from allocator.contract.allocation import Allocation, compact
 from allocator.contract.codes import Code
 
 
-def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) -> str:
+def allocation_event(
+    allocation: Allocation, *, deployment: str, entry_id: str, data: Mapping[str, Any] | None = None
+) -> str:
     """The end of one request; a repeat bears the same `id`, which names the entry, the request and the state.
 
-    The request is part of it because two streams may give two entries of one millisecond the same entry id.
+    The request is part of it because two streams may give two entries of one millisecond the same entry id. `data` is
+    what `to_data` says, where that is at hand.
     """
     return _event(
         kind=f"allocator.allocation.{allocation.state}.v1",
@@ -22,7 +25,7 @@ def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) 
         event_id=f"{entry_id}/{allocation.request_id}/{allocation.state}",
         subject=allocation.request_id,
         at_ms=allocation.updated_at or 0,
-        data=allocation.to_data(),
+        data=data or allocation.to_data(),
     )
 
 

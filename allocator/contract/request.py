@@ -12,6 +12,7 @@ import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
@@ -143,6 +144,7 @@ class InvalidRequest:
     reply_to: str | None = None
 
 
+@lru_cache(maxsize=256)
 def ttl_seconds(text: str) -> int:
     """Seconds of `2h`, `90m` or `2h30m`; ValueError says what is allowed."""
     match = _TTL.fullmatch(text)

@@ -232,6 +232,8 @@ class Allocation:
         Gives the route as it is then: a region may have been drained meanwhile.
         """
         course = self._course
+        if not course.failures and not course.repeats:
+            return route
         rounds = min((course.failures.get(each.destination, 0) for each in route.plan.candidates), default=0)
         if not rounds and not course.repeats:
             return route

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,9 +70,10 @@ class Course:
     ) -> Course:
         """Start where the hold stands; after a take-over every provider is under suspicion."""
         trail = read_trail(hold.trail)
+        parked = _is_from_outside(hold, trail)
         course = cls(
             hold=hold,
-            leg=leg_of(hold, request.traceparent, trail, parked=was_parked(hold)),
+            leg=leg_of(hold, request.traceparent, trail, parked=parked),
             request=request,
             spec=_spec(request, parts.policy),
             ttl_seconds=ttl_seconds(request.ttl or parts.policy.session_ttl),
@@ -85,7 +87,7 @@ class Course:
             if each.outcome is Outcome.REJECTED:
                 destination = Destination(each.provider, each.location)
                 course.passed_over[destination] = f"it answered {each.status} before"
-        if was_parked(hold):
+        if parked:
             spent = course.told("parked")
             parked_ms = max(0, parts.broker.now_ms() - spent["at"])
             course.gate_seconds = (parked_ms + _count(spent.get("gate_ms"))) / 1000
@@ -179,8 +181,10 @@ class Course:
 
 def read_trail(text: str) -> list[dict[str, Any]]:
     """The trail as another worker has left it; what cannot be read is passed over."""
+    if not text:
+        return []
     try:
-        found = json.loads(text) if text else []
+        found = json.loads(text)
     except ValueError:
         return []
     steps = found if isinstance(found, list) else []
@@ -194,7 +198,10 @@ def _count(said: Any) -> float:
 
 def was_parked(hold: Hold) -> bool:
     """Whether it comes from outside, where it waited, and from no other worker."""
-    trail = read_trail(hold.trail)
+    return _is_from_outside(hold, read_trail(hold.trail))
+
+
+def _is_from_outside(hold: Hold, trail: Sequence[Mapping[str, Any]]) -> bool:
     return not hold.uncertain and bool(trail) and trail[-1]["step"] == "parked"
 
 

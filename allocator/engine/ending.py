@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from allocator.broker.broker import Condemned, Ending
-from allocator.contract.allocation import Allocation, State, endpoint
+from allocator.contract.allocation import Allocation, State, as_hash, endpoint
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
 from allocator.contract.events import allocation_event
@@ -66,12 +66,13 @@ def ending(end: End, course: Course, policy: Policy, *, now_ms: int, condemn: tu
     keep_seconds = policy.result_ttl_seconds
     if isinstance(end, Placed):
         keep_seconds = _lifetime_seconds(end.session, course) + KEPT_AFTER_SESSION_SECONDS
-    fields = allocation.to_hash()
+    data = allocation.to_data()
+    fields = as_hash(data)
     fields.pop("context", None)  # reserve has written it
     return Ending(
         hold=course.hold,
         fields=fields,
-        event=allocation_event(allocation, deployment=policy.deployment, entry_id=course.hold.entry_id),
+        event=allocation_event(allocation, deployment=policy.deployment, entry_id=course.hold.entry_id, data=data),
         keep_ms=keep_seconds * 1000,
         session=(end.candidate.destination.provider, end.session.id) if isinstance(end, Placed) else None,
         native_id=end.session.native_id if isinstance(end, Placed) else None,

@@ -23,7 +23,7 @@ from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Ticket
-from allocator.engine.turns import LOWER_SHARE, RANK, before, order_of
+from allocator.engine.turns import LOWER_SHARE, NOT_AFTER, RANK, order_of
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
@@ -150,14 +150,14 @@ class Lane:
         """Whether one more of this priority would be served in a moment."""
         if called or self.cause is not None:
             return self.cause is None
-        return self._ahead_of(priority) < self._room and not self._stands_behind(priority)
+        return _ahead(priority, self._waiting_by) < self._room and not self._stands_behind(priority)
 
     def wait_seconds(self, priority: Priority) -> float:
         """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""
         if not self.rate or self.cause is not None:
             return 0.0
-        parked = sum(count for other, count in self.parked.items() if not before(priority, other))
-        return (self._ahead_of(priority) + parked) / self.rate
+        parked = _ahead(priority, self.parked) if self.parked else 0
+        return (_ahead(priority, self._waiting_by) + parked) / self.rate
 
     @property
     def calls_in(self) -> int:
@@ -196,10 +196,7 @@ class Lane:
 
     def _stands_behind(self, priority: Priority) -> bool:
         """Whether someone in the lot is before one of this priority who comes anew."""
-        return any(count and not before(priority, other) for other, count in self.parked.items())
-
-    def _ahead_of(self, priority: Priority) -> int:
-        return sum(count for other, count in self._waiting_by.items() if not before(priority, other))
+        return bool(self.parked) and _ahead(priority, self.parked) > 0
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
@@ -385,6 +382,14 @@ class Lane:
                 if ticket.live:
                     return ticket
         return None
+
+
+def _ahead(priority: Priority, counts: Mapping[Priority, int]) -> int:
+    """How many of these are served before one of this priority who comes now."""
+    ahead = 0
+    for each in NOT_AFTER[priority]:
+        ahead += counts.get(each, 0)
+    return ahead
 
 
 def _order(ticket: Ticket) -> tuple[int, tuple[int, int]]:

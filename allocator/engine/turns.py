@@ -9,6 +9,10 @@ LOWER_SHARE = 10
 RANK = {priority: rank for rank, priority in enumerate((Priority.HIGH, Priority.NORMAL, Priority.LOW))}
 
 
+NOT_AFTER = {one: tuple(other for other, rank in RANK.items() if rank <= RANK[one]) for one in RANK}
+"""Who is served before one of a priority that comes now."""
+
+
 def before(one: Priority, other: Priority) -> bool:
     """Whether one is served first."""
     return RANK[one] < RANK[other]

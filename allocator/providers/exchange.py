@@ -156,15 +156,14 @@ class Exchange:
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> Reply | Lost:
-    body = await response.content.readany()
-    if body:
-        rest = await response.content.readany()
-        if rest:
-            parts, size = [body, rest], len(body) + len(rest)
-            while size <= bytes_max and (part := await response.content.readany()):
-                parts.append(part)
-                size += len(part)
-            body = b"".join(parts)
+    content = response.content
+    body = await content.readany()
+    if not content.at_eof():
+        parts, size = [body], len(body)
+        while size <= bytes_max and (part := await content.readany()):
+            parts.append(part)
+            size += len(part)
+        body = b"".join(parts)
     if len(body) > bytes_max:
         response.close()
         return Lost(f"the reply is over {bytes_max} bytes", response.status)

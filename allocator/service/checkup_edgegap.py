@@ -12,7 +12,6 @@ from allocator.providers.credential import CredentialError
 from allocator.providers.edgegap.client import EdgegapProvider
 from allocator.providers.edgegap.wire import Version
 from allocator.providers.provider import LookupFailed
-from allocator.service.checkup_here import check_provider_clock
 from allocator.service.finding import Finding
 from allocator.service.hosts import build_edgegap, names_at
 from allocator.service.settings import Settings
@@ -26,7 +25,6 @@ async def check_edgegap(settings: Settings) -> AsyncIterator[Finding]:
     """The credential, then each image; nothing where Edgegap is off."""
     if settings.edgegap is None:
         return
-    yield await check_provider_clock("edgegap", settings.edgegap.base_url)
     try:
         edgegap = build_edgegap(settings.edgegap, report=lambda _message: None)
     except CredentialError as error:

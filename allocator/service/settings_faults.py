@@ -6,6 +6,7 @@ here repeats a value, since any value may be a secret in the wrong place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,8 @@ _SENTENCES: Mapping[str, str] = {
     "model_type": "must be a table",
     "dict_type": "must be a table",
     "tuple_type": "must be a list",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
 }
 
 
@@ -51,6 +54,18 @@ def _follows(fault: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bo
     loc = fault["loc"]
     within = any(len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in found)
     return fault["type"] == "default_factory_not_called" or (fault["type"] == "too_short" and within)
+
+
+def sentence_of(fault: Mapping[str, Any]) -> str:
+    """What a value must be, in words that do not repeat it."""
+    known = _SENTENCES.get(fault["type"])
+    if known is None:
+        return re.sub(r"^(Value error, |Input should |\w+ should )", _beginning, str(fault["msg"]))
+    return known.format(**fault.get("ctx", {}))
+
+
+def _beginning(found: re.Match[str]) -> str:
+    return "" if found.group(0).startswith("Value error") else "must "
 
 
 def line(sources: Sources, path: tuple[str, ...], message: str) -> str:
@@ -77,7 +92,4 @@ def _sentence(fault: Mapping[str, Any], model: Model, sources: Sources) -> str:
     if fault["type"] == "missing":
         # Nothing gave it: what gave its table is where it belongs.
         return f"{dotted(path)} ({sources.source_of(path[:-1]) or 'not set'}): is required; set it"
-    sentence = _SENTENCES.get(fault["type"])
-    if sentence is None:
-        return line(sources, path, str(fault["msg"]).removeprefix("Value error, "))
-    return line(sources, path, sentence.format(**fault.get("ctx", {})))
+    return line(sources, path, sentence_of(fault))

@@ -188,6 +188,23 @@ async def test_a_pending_deployment_of_a_dead_worker_is_waited_for_and_adopted(h
     await host.assert_one_each(ids, wait_until)
 
 
+async def test_a_pending_deployment_of_a_dead_worker_that_is_never_ready_is_left_behind_and_stopped(
+    host: Host, wait_until: Any
+) -> None:
+    host.apply(faults=(simulated.NeverReady(seconds=3.5, times=1),))
+    dying = await host.worker()
+    await host.fleet.send(id="m-1", regions=["ams"])
+    await wait_until(lambda: len(host.simulator.ledger.deployments) == 1)
+    await dying.cut()
+    await host.worker(timeout_seconds=0.5, ready_timeout_seconds=1)
+    (answer,) = await host.fleet.ended("m-1")
+    never_ready, serves = host.simulator.ledger.deployments
+    assert (answer["state"], answer["session_id"]) == ("allocated", serves.request_id)
+    assert answer["session_key"] == session_id("tests", "m-1", 2)
+    await wait_until(lambda: never_ready.stop_asked_at_ms is not None and never_ready.state is State.TERMINATED)
+    await host.assert_one_each(["m-1"], wait_until)
+
+
 async def test_a_doubled_create_leaves_the_one_that_was_told_of(
     host: Host, wait_until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,13 +102,14 @@ def test_a_secret_in_clear_is_refused_by_name_and_not_repeated(tmp_path: Path, t
     [
         ("docker_tagg = 1", "the nearest known one is applications.my-game.versions.v1.docker_tag"),
         ("use_telemetry = true", "Edgegap has taken this out of its API"),
-        ("req_video = true", "req_video: must be a valid integer"),
-        ("max_duration = 2000", "max_duration: must be less than or equal to 1440"),
+        ("req_video = true", "req_video: must be a whole number"),
+        ("max_duration = 2000", "max_duration: must be at most 1440"),
         ('ports = [{ port = 0, protocol = "UDP" }]', "port 0 needs a name"),
         ('ports = [{ port = 1, protocol = "QUIC" }]', "protocol: must be 'TCP', 'UDP'"),
-        ('pull_profiles = ["config"]', "pull_profiles.0: must match pattern"),
+        ('pull_profiles = ["config"]', "pull_profiles.0: must be STORAGE/PROFILE"),
+        ('ports = "7777"', "ports: must be a list"),
         ('pull_profiles = ["a/b", "a/b"]', "names a pull profile twice"),
-        ('envs = { "not a name" = "x" }', "envs.not a name: must match pattern"),
+        ('envs = { "not a name" = "x" }', "envs.not a name: must be letters, digits"),
     ],
 )
 def test_what_cannot_be_is_said_with_its_place(tmp_path: Path, line: str, sentence: str) -> None:

@@ -51,7 +51,21 @@ StorageName = Annotated[
     str, StringConstraints(min_length=1, max_length=256), AfterValidator(_segment), AfterValidator(_no_slash)
 ]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-ProfilePath = Annotated[str, StringConstraints(pattern=r"^[^/]+/.+$", max_length=512)]
+
+
+def _formed(pattern: str, says: str) -> AfterValidator:
+    """A text of this form; `says` is the sentence where it is not."""
+    form = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not form.fullmatch(value):
+            raise ValueError(says)
+        return value
+
+    return AfterValidator(check)
+
+
+ProfilePath = Annotated[str, StringConstraints(max_length=512), _formed(r"[^/]+/.+", "must be STORAGE/PROFILE")]
 
 
 def _env_value(value: Any) -> Any:
@@ -88,7 +102,11 @@ def _base64(value: Any, info: ValidationInfo) -> Any:
     raise ValueError('must be base64, or { path = "logo.png" } with a path from this file on')
 
 
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=256)]
+VariableName = Annotated[
+    str,
+    StringConstraints(max_length=256),
+    _formed(r"[A-Za-z_][A-Za-z0-9_]*", "must be letters, digits and '_', and begin with no digit"),
+]
 VariableValue = Annotated[str | Reference, BeforeValidator(_env_value)]
 
 
@@ -171,7 +189,11 @@ class DeclaredProfile(Part):
 class DeclaredStorage(Part):
     """An endpoint storage and its pull profiles."""
 
-    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=1024)]
+    endpoint: Annotated[
+        str,
+        StringConstraints(max_length=1024),
+        _formed(r"https?://[^\s@]+", "must be like 'https://host', without blanks, user or password"),
+    ]
     bucket: Text
     access_key_id: Text
     secret_access_key: SecretReference

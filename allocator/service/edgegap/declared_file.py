@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from allocator.service.edgegap.declared import Declared, Part
+from allocator.service.settings_faults import sentence_of
 from allocator.service.settings_keys import dotted, nearest_path
 
 FILE_BYTES_MAX = 16 * 2**20
@@ -100,9 +101,4 @@ def _sentences(part: type[Part], error: ValidationError) -> Iterator[str]:
             case "missing":
                 yield f"{dotted(path)}: is required; write it"
             case _:
-                message = re.sub(r"^(Value error, |Input should |\w+ should )", _beginning, str(fault["msg"]))
-                yield f"{dotted(path)}: {message}"
-
-
-def _beginning(found: re.Match[str]) -> str:
-    return "" if found.group(0).startswith("Value") else "must "
+                yield f"{dotted(path)}: {sentence_of(fault)}"
