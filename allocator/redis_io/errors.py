@@ -123,6 +123,10 @@ _LATER = {
 }
 _POOL_IS_DRY = "No connection available"
 """What redis-py says where a bounded pool was waited for in vain; nothing was sent."""
+_CONNECTING = "Timeout connecting"
+"""What redis-py says where the way to the server is what took too long, a handshake of TLS included."""
+_NO_DATABASE = "DB index is out of range"
+"""What a server answers to SELECT, as a connection begins."""
 
 
 def translate(error: Exception, server: str) -> RedisFault:
@@ -134,7 +138,8 @@ def translate(error: Exception, server: str) -> RedisFault:
         case theirs.BusyLoadingError():
             return Unavailable(f"Redis at {server} {_LATER['LOADING']}; wait for it", kind="loading")
         case theirs.TimeoutError() | TimeoutError():
-            return Unavailable(f"Redis at {server} did not answer in time: {text}", kind="timeout")
+            way = "; correct redis.url: host, port, rediss:// only where it speaks TLS" if _CONNECTING in text else ""
+            return Unavailable(f"Redis at {server} did not answer in time: {text}{way}", kind="timeout")
         case theirs.ConnectionError() if text.startswith(_POOL_IS_DRY):
             return Unavailable(
                 f"Redis at {server} is slow: every connection to it was in use; wait for it", kind="pool"
@@ -164,6 +169,8 @@ def _of_reply(code: str, text: str, server: str) -> RedisFault:
             fault = NoGroup(text)
         case "NOSCRIPT":
             fault = NoScript(text)
+        case _ if _NO_DATABASE in text:
+            fault = UnfitServer(f"{server}: has no database of this number; correct redis.url, which ends in it")
         case _ if " script: " in text or "@user_script" in text:
             fault = ScriptFault(whole)
         case _:

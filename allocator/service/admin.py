@@ -2,13 +2,15 @@
 
 In: a registry, and two questions that are answered from memory. Out: `GET /metrics`, `/livez`, `/readyz`, and a page
 that names them; what is told from outside by a POST to a path that nobody can guess goes to who waits for it (`hooks`).
-It promises that no answer waits for Redis or a provider, and that a scrape gives the event loop a turn every
-millisecond or so. It serves while it is entered. Who may reach it is left to the network: by default it is loopback's
-alone.
+It promises that no answer waits for Redis or a provider, that a scrape gives the event loop a turn every millisecond or
+so, and that however many connections are opened, few are kept and the next still gets in. It serves while it is
+entered. Who may reach it is left to the network: by default it is loopback's alone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +27,9 @@ _SHUTDOWN_SECONDS = 0.5
 
 HOOK_BYTES_MAX = 64 * 1024
 """Of what is told from outside: a status of a deployment is a twentieth of it."""
+
+CONNECTIONS_MAX = 64
+"""Kept open at once. Who opens them and says nothing must not use up the open files that calls to providers need."""
 
 _PAGE = """\
 allocator, admin address
@@ -64,6 +69,7 @@ class AdminServer:
         self._hooks = hooks or {}
         self._port: int | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
 
     @property
     def port(self) -> int:
@@ -89,7 +95,9 @@ class AdminServer:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
             await runner.setup()
-            await web.TCPSite(runner, self._host, self._wanted_port).start()
+            listener = await asyncio.get_running_loop().create_server(
+                lambda: _admit(runner), self._host, self._wanted_port
+            )
         except OSError as error:
             await runner.cleanup()
             raise AdminAddressError(_sentence(error, self._host, self._wanted_port)) from error
@@ -97,12 +105,16 @@ class AdminServer:
             await runner.cleanup()
             raise
         self._runner = runner
-        self._port = runner.addresses[0][1]
+        self._listener = listener
+        self._port = listener.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -126,16 +138,32 @@ class AdminServer:
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        async for text in in_turns(self._registry, content):
-            await response.write(text.encode())
-        await response.write_eof()
+        with contextlib.suppress(ConnectionError):  # who asked has hung up: nobody's fault here
+            async for text in in_turns(self._registry, content):
+                await response.write(text.encode())
+            await response.write_eof()
         return response
+
+
+def _admit(runner: web.AppRunner) -> asyncio.Protocol:
+    """Take one more connection; the oldest give way where there are too many."""
+    door = runner.server
+    if door is None:
+        raise RuntimeError("connections are taken between a runner's setup and its cleanup only")
+    held = door.connections
+    for oldest in held[: max(0, len(held) + 1 - CONNECTIONS_MAX)]:
+        oldest.force_close()
+    return door()
 
 
 def _hook(hears: Callable[[bytes], None]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def heard(request: web.Request) -> web.Response:
         """Answer at once: a host that waits too long tells nothing more."""
-        hears(await request.read())
+        try:
+            told = await request.read()
+        except (ConnectionError, web.RequestPayloadError):
+            return web.Response(status=400, text="the body did not come whole\n")
+        hears(told)
         return web.Response()
 
     return heard

@@ -87,6 +87,8 @@ async def serve(
                 if say is not None:
                     say(door.url)
             log.info("worker started", **told, redis=service.connection.url)
+            if settings.api is not None:
+                log.warning("this version serves no http door yet", setting="api")
             await service.worker.run()
             log.info("worker ended", held=service.worker.held)
             for records in service.records:

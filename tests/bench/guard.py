@@ -17,7 +17,7 @@ ALLOWED_SHARE = 1.25
 
 
 def main() -> int:
-    words = ("bench", "--compare", "--backlog", "3000", "--rounds", "3", "--json")
+    words = ("bench", "--compare", "--backlog", "3000", "--rounds", "5", "--json")
     command = [sys.executable, "-m", "allocator", *words]
     bench = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=300)
     if bench.returncode:

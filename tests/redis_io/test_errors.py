@@ -16,6 +16,7 @@ from allocator.redis_io.errors import (
     Refused,
     ScriptFault,
     Unavailable,
+    UnfitServer,
     translate,
 )
 
@@ -42,6 +43,7 @@ from allocator.redis_io.errors import (
         ("WRONGTYPE Operation against a key", CommandFault, "command"),
         ("BUSYGROUP Consumer Group name already exists", CommandFault, "command"),
         ("ERR syntax error", CommandFault, "command"),
+        ("ERR DB index is out of range", UnfitServer, "unfit"),
         ("ERR boom script: 6b1b, on @user_script:1.", ScriptFault, "script"),
     ],
 )

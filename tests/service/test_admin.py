@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from prometheus_client.registry import Collector
 
 from allocator.contract.destination import Destination
-from allocator.service.admin import AdminAddressError, AdminServer
+from allocator.service.admin import CONNECTIONS_MAX, AdminAddressError, AdminServer
 from allocator.telemetry.metrics import Metrics
 
 parse_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
@@ -111,6 +111,41 @@ async def test_a_reader_that_goes_away_or_wants_no_body_leaves_the_address_as_it
     assert (head.status, head.text) == (200, "")
     whole = await ask(server, "/metrics", accept="application/openmetrics-text")
     assert whole.text.endswith("# EOF\n")
+
+
+async def test_however_many_connections_say_nothing_few_are_kept_and_a_probe_is_answered(server: AdminServer) -> None:
+    idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3 * CONNECTIONS_MAX)]
+    for _, writer in idle:
+        writer.write(b"POST /hooks/x HTTP/1.1\r\nHost: a\r\nContent-Le")
+    assert (await ask(server, "/livez")).status == 200
+    async with asyncio.timeout(5):
+        # The oldest were closed for those who came later.
+        for reader, _ in idle[:CONNECTIONS_MAX]:
+            assert await reader.read() == b""
+    for _, writer in idle:
+        writer.transport.abort()
+
+
+async def test_a_body_that_breaks_off_is_not_heard_and_no_error_of_ours(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[bytes] = []
+    hooks = {"/hooks/secret": heard.append}
+    async with AdminServer(
+        "127.0.0.1", 0, registry=registry, ready=lambda: None, alive=lambda: None, hooks=hooks
+    ) as door:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", door.port)
+            writer.write(b"POST /hooks/secret HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+            await writer.drain()
+            writer.transport.abort()
+        url = f"http://127.0.0.1:{door.port}/hooks/secret"
+        async with aiohttp.ClientSession() as session, session.post(url, data=b"whole") as reply:
+            assert reply.status == 200
+        async with aiohttp.ClientSession() as session, session.post(url, data=b"x" * 100_000) as reply:
+            assert reply.status == 413
+    assert heard == [b"whole"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("path", "well"), [("/livez", "alive\n"), ("/readyz", "ready\n")])

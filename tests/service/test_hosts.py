@@ -186,7 +186,6 @@ async def test_each_image_is_looked_for_under_the_names_it_has_there(edgegap: Ed
     }
     found = await findings(settings_of(edgegap.base_url, catalog={**CATALOG, **more}))
     assert found["edgegap credential"].good
-    assert found["edgegap clock"].good
     assert found["edgegap image game"].good
     assert "game-eg v7 is there and active" in found["edgegap image game"].says
     assert "requests must name its version" in found["edgegap image lobby"].says
