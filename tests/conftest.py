@@ -185,9 +185,13 @@ CALM = re.compile(
 """What measures rates or waits in real time: side by side with other such tests it would measure them."""
 
 
+LONGEST = re.compile(r"crash/test_crash_matrix\.py")
+"""What takes a minute and a half by itself: begun last, it would hold up all that need calm."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What needs calm comes last; what is about more than Redis runs on the first server alone, unless LONG_TESTS."""
-    items.sort(key=lambda item: CALM.search(item.nodeid) is not None)
+    """The longest come first, what needs calm last; what is about more than Redis runs on one server, if not LONG."""
+    items.sort(key=lambda item: (CALM.search(item.nodeid) is not None, LONGEST.search(item.nodeid) is None))
     if os.environ.get("LONG_TESTS"):
         return
     others = set(_asked_for[1:])

@@ -6,9 +6,8 @@ import asyncio
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from redis import Redis
 
 from allocator.contract.keys import Keys
 from allocator.contract.request import Priority
-from tests.conftest import TestServer, _free_port
+from tests.conftest import _free_port, _made
 from tests.crash.fleet import Simulator, start
-from tests.deploy.observed import EXAMPLE, PROMETHEUS, RULES, Prometheus, program
+from tests.deploy.observed import EXAMPLE, PACKAGE, PROMETHEUS, RULES, Prometheus
+from tests.deploy.tools import program
+from tests.polling import until
 
 KEYS = Keys("scraped")
 READY_SECONDS = 30.0
@@ -41,16 +42,19 @@ regions.asia.rate = 200
 
 
 @pytest.fixture(scope="session")
-def prometheus(redis_server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(server_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Every end has come to some match, with a scrape before and after it."""
-    binary, directory = program("prometheus"), tmp_path_factory.mktemp("prometheus")
-    redis_server.empty()
+    binary, directory = program("prometheus", PACKAGE), tmp_path_factory.mktemp("prometheus")
     port, stack = _free_port(), AsyncExitStack()
+    # A server of its own: the worker lives on while other tests empty the shared one.
+    server = _made(server_kind, tmp_path_factory)
+    server.start()
+    stack.callback(server.kill)
     # Prometheus first: it takes five seconds before it looks for its targets.
     with asyncio.Runner() as runner, _scraping(binary, directory, port) as scraping:
         try:
-            runner.run(_worker(stack, directory, redis_server.url, port))
-            with redis_server.plain() as redis:
+            runner.run(_worker(stack, directory, server.url, port))
+            with server.plain() as redis:
                 _play(scraping, redis)
             yield scraping
         finally:
@@ -120,13 +124,12 @@ def _matches(wave: int) -> list[dict[str, Any]]:
 
 def _until(prometheus: Prometheus, expr: str, least: float) -> None:
     """Wait until Prometheus has seen so much."""
-    deadline = time.monotonic() + READY_SECONDS
     seen: list[float] = []
-    while not seen or max(seen) < least:
-        if time.monotonic() > deadline:
-            pytest.fail(f"{expr} is {seen}, not {least:g}, after {READY_SECONDS:g} s")
-        time.sleep(POLL_SECONDS)
-        try:
-            seen = prometheus.values(expr)
-        except OSError:  # it is starting
-            seen = []
+
+    def is_seen() -> bool:
+        seen.clear()
+        with suppress(OSError):  # it is starting
+            seen.extend(prometheus.values(expr))
+        return max(seen, default=-1.0) >= least
+
+    until(is_seen, READY_SECONDS, every_seconds=POLL_SECONDS, told=lambda: f"{expr} is {seen}, not {least:g}")
