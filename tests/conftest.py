@@ -63,6 +63,10 @@ class TestServer:
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self, *options: str) -> None:
         """Start it, on its port and with its data of before; `options` as `"--maxmemory", "10mb"`."""
         assert self._process is None, "the server is running"

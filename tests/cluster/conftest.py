@@ -12,14 +12,13 @@ from tests.conftest import _binary
 
 @pytest.fixture(scope="session")
 def shared_cluster(server_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
-    binary = _binary(server_kind)
-    assert binary is not None
-    cluster = TestCluster(server_kind, binary, tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.end()
+    yield from _cluster(server_kind, tmp_path_factory, replicas=0)
+
+
+@pytest.fixture
+def replicated(server_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestCluster]:
+    """Three primaries with a replica each, for this test alone."""
+    yield from _cluster(server_kind, tmp_path_factory, replicas=1)
 
 
 @pytest.fixture
@@ -39,6 +38,17 @@ def shared_pair(server_kind: str, tmp_path_factory: pytest.TempPathFactory) -> I
 def pair(server_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestPair]:
     """The same for this test alone."""
     yield from _pair(server_kind, tmp_path_factory)
+
+
+def _cluster(kind: str, tmp_path_factory: pytest.TempPathFactory, *, replicas: int) -> Iterator[TestCluster]:
+    binary = _binary(kind)
+    assert binary is not None
+    cluster = TestCluster(kind, binary, tmp_path_factory.mktemp("cluster"), replicas=replicas)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.end()
 
 
 def _pair(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestPair]:

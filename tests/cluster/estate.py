@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,16 @@ from typing import Any
 import pytest
 
 from allocator.redis_io.slots import SLOTS, slot_of
+from tests import polling
 from tests.conftest import TestServer, _free_port
 
 READY_SECONDS = 20.0
 NODE_TIMEOUT_MS = 2000
 
 
-def until(predicate: Callable[[], Any], seconds: float = READY_SECONDS) -> Any:
-    """Poll a plain condition, with a bound."""
-    deadline = time.monotonic() + seconds
-    while not (value := predicate()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not so within {seconds:g} s")
-        time.sleep(0.02)
-    return value
+def until(predicate: Callable[[], Any]) -> None:
+    """Wait until the servers have come to this."""
+    polling.until(predicate, READY_SECONDS)
 
 
 class TestCluster:
@@ -87,7 +82,8 @@ class TestCluster:
         """The primary that has this key, as the first node that runs says."""
         slot = slot_of(("GET", key))
         assert slot is not None
-        for first, last, (_, port, *_), *_ in self.servers[0].command("CLUSTER", "SLOTS"):
+        asked = next(server for server in self.servers if server.is_running)
+        for first, last, (_, port, *_), *_ in asked.command("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(server for server in self.servers if server.port == port)
         pytest.fail(f"nobody has slot {slot}")
@@ -111,6 +107,14 @@ class TestCluster:
             if server in self.primaries:
                 server.command("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
         until(lambda: self.owner(key) is to)
+
+    async def promoted(self, *, instead_of: TestServer) -> None:
+        """Wait until the replica of a primary that was killed has taken its place."""
+        number = self.primaries.index(instead_of)
+        heir = self.replicas[number]
+        async with asyncio.timeout(READY_SECONDS):
+            while (await asyncio.to_thread(_info, heir))["role"] != "master":  # noqa: ASYNC110 - another process's state
+                await asyncio.sleep(0.02)
 
     def _is_well(self, server: TestServer) -> bool:
         text: bytes = server.command("CLUSTER", "INFO")

