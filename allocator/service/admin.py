@@ -1,7 +1,7 @@
 """The admin address: the metrics as text, and whether this process lives and is ready.
 
 In: a registry, and two questions that are answered from memory. Out: `GET /metrics`, `/livez`, `/readyz`, and a page
-that names them; what is told from outside by a POST to a path that nobody can guess goes to who waits for it (`hooks`).
+that names them; what is told from outside by a POST to a path that nobody can guess goes to who waits for it (`Hooks`).
 It promises that no answer waits for Redis or a provider, that a scrape gives the event loop a turn every millisecond or
 so, and that however many connections are opened, few are kept and the next still gets in. It serves while it is
 entered. Who may reach it is left to the network: by default it is loopback's alone.
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +42,9 @@ allocator, admin address
 Ask = Callable[[], str | None]
 """None where all is well, else why not, in one line."""
 
+Hooks = Mapping[str, Callable[[bytes], None]]
+"""Who hears what is posted, by the path: `/hooks/` and what nobody can guess. Looked into at every post."""
+
 
 class AdminAddressError(Exception):
     """The admin address cannot be served; the message names the setting to change."""
@@ -58,15 +61,15 @@ class AdminServer:
         registry: CollectorRegistry,
         ready: Ask,
         alive: Ask,
-        hooks: Mapping[str, Callable[[bytes], None]] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
-        """Port 0 takes any free one; `port` says which once it serves. `hooks` hear what is posted to their paths."""
+        """Port 0 takes any free one; `port` says which once it serves."""
         self._host = host
         self._wanted_port = port
         self._registry = registry
         self._ready = ready
         self._alive = alive
-        self._hooks = hooks or {}
+        self._hooks = {} if hooks is None else hooks
         self._port: int | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -86,8 +89,7 @@ class AdminServer:
     async def __aenter__(self) -> Self:
         """Serve. Raises AdminAddressError."""
         app = web.Application(client_max_size=HOOK_BYTES_MAX)
-        for path, hears in self._hooks.items():
-            app.router.add_post(path, _hook(hears))
+        app.router.add_post("/hooks/{secret}", self._hook)
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
@@ -131,6 +133,18 @@ class AdminServer:
         del request
         return _answer(self._ready(), "ready")
 
+    async def _hook(self, request: web.Request) -> web.Response:
+        """Answer at once: a host that waits too long tells nothing more."""
+        hears = self._hooks.get(request.path)
+        if hears is None:
+            raise web.HTTPNotFound
+        try:
+            told = await request.read()
+        except (ConnectionError, web.RequestPayloadError):
+            return web.Response(status=400, text="the body did not come whole\n")
+        hears(told)
+        return web.Response()
+
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         """Write the text as it is made: of many regions it is megabytes, and to send those at once takes a while."""
         content = content_type(",".join(request.headers.getall("Accept", ())))
@@ -154,19 +168,6 @@ def _admit(runner: web.AppRunner) -> asyncio.Protocol:
     for oldest in held[: max(0, len(held) + 1 - CONNECTIONS_MAX)]:
         oldest.force_close()
     return door()
-
-
-def _hook(hears: Callable[[bytes], None]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def heard(request: web.Request) -> web.Response:
-        """Answer at once: a host that waits too long tells nothing more."""
-        try:
-            told = await request.read()
-        except (ConnectionError, web.RequestPayloadError):
-            return web.Response(status=400, text="the body did not come whole\n")
-        hears(told)
-        return web.Response()
-
-    return heard
 
 
 def _answer(why_not: str | None, well: str) -> web.Response:

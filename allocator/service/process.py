@@ -70,7 +70,7 @@ async def serve(
     if seat is not None:
         structlog.contextvars.bind_contextvars(process=seat.number)
     try:
-        service = await assemble(settings, learn=learn, source=source, has_address=seat is None)
+        service = await assemble(settings, learn=learn, source=source)
     except (CredentialError, PolicyError, RedisUrlError, TracesUnavailable, UnservedProvider) as error:
         return fail(EXIT_SETTINGS, error)
     except RedisFault as error:
@@ -115,10 +115,10 @@ def _door(service: Service, seat: Seat | None) -> AdminServer | Telling:
     def alive() -> str | None:
         return None if worker.moving else "the take-up loop stands still"
 
+    registry, hooks = service.observers.registry, service.hooks
     if seat is None:
-        registry, hooks = service.observers.registry, service.hooks
         return AdminServer(admin.host, admin.port, registry=registry, ready=ready, alive=alive, hooks=hooks)
-    return Telling(seat, registry=service.observers.registry, ready=ready, alive=alive, abandoned=worker.drain)
+    return Telling(seat, registry=registry, ready=ready, alive=alive, hooks=hooks, abandoned=worker.drain)
 
 
 def on_signals(

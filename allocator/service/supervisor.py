@@ -73,6 +73,8 @@ class Supervisor:
         self.registry.register(self._sums)
         self._replaced = CounterFamily(*SUPERVISOR, registry=self.registry).at()
         self._children: dict[int, Child] = {}
+        self.hooks: dict[str, Callable[[bytes], None]] = {}
+        """Those of every process: they have one admin address."""
         self._pioneered = asyncio.Event()
         self._draining = asyncio.Event()
         self._drain_ends = float("inf")
@@ -166,6 +168,7 @@ class Supervisor:
 
         def hear(report: Report) -> None:
             self._sums.hear(child.number, report.families)
+            self.hooks |= dict.fromkeys(report.hooks, child.tell)
             if child.is_ready:
                 self._pioneered.set()
 
@@ -175,6 +178,8 @@ class Supervisor:
             child.kill()
             del self._children[child.number]
             self._sums.lose(child.number)
+            for path in child.report.hooks if child.report else ():
+                self.hooks.pop(path, None)
 
     def _is_hopeless(self, child: Child) -> bool:
         """Whether another start could but end the same way.
@@ -216,6 +221,7 @@ async def supervise(
         registry=supervisor.registry,
         ready=supervisor.unready,
         alive=supervisor.unwell,
+        hooks=supervisor.hooks,
     )
     try:
         async with admin:

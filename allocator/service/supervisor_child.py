@@ -1,8 +1,9 @@
 """One worker process as its supervisor sees it.
 
-In: the command that starts it. Out: its reports, then its exit code; signals go the other way. Promises: no signal
-reaches it twice, since it is in a session of its own and hears nothing of what a terminal sends; a SIGHUP that comes
-while it starts is passed on once it can take one. When to replace it is the supervisor's to say.
+In: the command that starts it. Out: its reports, then its exit code; signals and what its hooks are to hear go the
+other way. Promises: no signal reaches it twice, since it is in a session of its own and hears nothing of what a
+terminal sends; a SIGHUP that comes while it starts is passed on once it can take one. When to replace it is the
+supervisor's to say.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from allocator.service.supervisor_report import END, REPORT_BYTES_MAX, Report, read_report
-from allocator.service.supervisor_telling import Seat
+from allocator.service.supervisor_telling import Seat, write_told
+
+UNREAD_BYTES_MAX = 1024 * 1024
+"""What a process has been told and not read; beyond it nothing more is told, which costs a look and no more."""
 
 START_SECONDS = 60.0
 """So long may pass before the first report: imports on a busy machine, a Redis that is far away."""
@@ -81,6 +85,11 @@ class Child:
                     hear(self.report)
         self._writer.close()
         return await self._process.wait()
+
+    def tell(self, told: bytes) -> None:
+        """Let one of its hooks hear this."""
+        if self._writer.transport.get_write_buffer_size() < UNREAD_BYTES_MAX:
+            self._writer.write(write_told(told))
 
     def drain(self) -> None:
         """Let it end in good order."""

@@ -1,15 +1,15 @@
 """What a worker under a supervisor tells it, as bytes on a socket: how it fares, then its metrics.
 
-In: two answers and a registry on one side, bytes on the other. Out: a `Report`. The bytes are a line of JSON and the
-OpenMetrics text, whose last line ends the report. Promises: a sample is known by all that stands before its number, so
-no label is ever taken apart. How reports are added up is `supervisor_sums`'.
+In: two answers, paths and a registry on one side, bytes on the other. Out: a `Report`. The bytes are a line of JSON and
+the OpenMetrics text, whose last line ends the report. Promises: a sample is known by all that stands before its number,
+so no label is ever taken apart. How reports are added up is `supervisor_sums`'.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -43,16 +43,22 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a worker fares. `unready` and `unwell` are None where all is well, else why not."""
+    """How a worker fares. `unready` and `unwell` are None where all is well, else why not.
+
+    `hooks` are the paths at the admin address by which it is told things from outside.
+    """
 
     unready: str | None
     unwell: str | None
     families: Mapping[str, Told]
+    hooks: tuple[str, ...] = ()
 
 
-async def write_report(unready: str | None, unwell: str | None, registry: CollectorRegistry) -> bytes:
+async def write_report(
+    unready: str | None, unwell: str | None, registry: CollectorRegistry, hooks: Iterable[str] = ()
+) -> bytes:
     """Write it down, with a turn of the loop for everyone else every millisecond or so."""
-    head = json.dumps({"unready": unready, "unwell": unwell})
+    head = json.dumps({"unready": unready, "unwell": unwell, "hooks": list(hooks)})
     return f"{head}\n{''.join([text async for text in in_turns(registry, OPENMETRICS)])}".encode()
 
 
@@ -60,7 +66,7 @@ def read_report(written: bytes) -> Report:
     """Read what `write_report` wrote."""
     head, _, text = written.decode().partition("\n")
     said = json.loads(head)
-    return Report(said["unready"], said["unwell"], _families(text))
+    return Report(said["unready"], said["unwell"], _families(text), tuple(said["hooks"]))
 
 
 def families_of(registry: CollectorRegistry) -> Mapping[str, Told]:

@@ -1,8 +1,9 @@
 """How a worker process tells its supervisor of itself: the other end of what `supervisor_child` listens at.
 
-In: a socket that the supervisor opened before it started this process. Out: a report every second, and a last one at
-the end. Promises: nothing listens and no path is left behind; when the supervisor is gone, however it went, its end of
-the socket closes and this process is told to leave: nobody serves on without an admin address.
+In: a socket that the supervisor opened before it started this process, and what it passes on to the hooks. Out: a
+report every second, and a last one at the end. Promises: nothing listens and no path is left behind; when the
+supervisor is gone, however it went, its end of the socket closes and this process is told to leave: nobody serves on
+without an admin address.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Self
 import structlog
 from prometheus_client import CollectorRegistry
 
-from allocator.service.admin import Ask
+from allocator.service.admin import Ask, Hooks
 from allocator.service.supervisor_report import write_report
 
 TELL_SECONDS = 1.0
@@ -28,6 +29,7 @@ TELL_AT_FIRST_SECONDS = 0.1
 """Until it is ready, which is what the other processes wait for."""
 
 _LAST_WORDS_SECONDS = 0.5
+_LENGTH_BYTES = 4
 
 _log = structlog.get_logger("allocator")
 
@@ -49,18 +51,31 @@ class Seat:
         return f"{self.number}:{self.descriptor}"
 
 
+def write_told(told: bytes) -> bytes:
+    """How the supervisor passes on what came in by a hook."""
+    return len(told).to_bytes(_LENGTH_BYTES) + told
+
+
 class Telling:
     """Tells while it is entered."""
 
     def __init__(
-        self, seat: Seat, *, registry: CollectorRegistry, ready: Ask, alive: Ask, abandoned: Callable[[], None]
+        self,
+        seat: Seat,
+        *,
+        registry: CollectorRegistry,
+        ready: Ask,
+        alive: Ask,
+        abandoned: Callable[[], None],
+        hooks: Hooks | None = None,
     ) -> None:
-        """`abandoned` is called once when the supervisor is gone."""
+        """`abandoned` is called once when the supervisor is gone; `hooks` hear what comes in at its admin address."""
         self._seat = seat
         self._registry = registry
         self._ready = ready
         self._alive = alive
         self._abandoned = abandoned
+        self._hooks = {} if hooks is None else hooks
         self._tasks: list[asyncio.Task[None]] = []
         self._writer: asyncio.StreamWriter | None = None
 
@@ -94,11 +109,15 @@ class Telling:
                 await asyncio.sleep(TELL_AT_FIRST_SECONDS if self._ready() else TELL_SECONDS)
 
     async def _notice(self, reader: asyncio.StreamReader) -> None:
-        """Wait for the end of the supervisor, which never says anything."""
-        with contextlib.suppress(OSError):
-            await reader.read()
+        """Hear what the supervisor passes on, until its end."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES))
+                told = await reader.readexactly(length)
+                for hears in self._hooks.values():
+                    hears(told)
         _log.warning("the supervisor is gone; draining")
         self._abandoned()
 
     async def _report(self) -> bytes:
-        return await write_report(self._ready(), self._alive(), self._registry)
+        return await write_report(self._ready(), self._alive(), self._registry, self._hooks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -31,6 +31,7 @@ from allocator.placement.policies import PolicyError, load_policy
 from allocator.providers.edgegap.client import EdgegapProvider
 from allocator.redis_io.connect import BLOCKING_CONNECTIONS_MAX, RedisConnection, connect
 from allocator.redis_io.url import url_secrets
+from allocator.service.admin import Hooks
 from allocator.service.fleet_pace import FleetPace
 from allocator.service.hosts import (
     Fleet,
@@ -68,7 +69,7 @@ class Service:
     worker: Workers
     live: Live
     observers: Observers
-    hooks: Mapping[str, Callable[[bytes], None]]
+    hooks: Hooks
     """What hears of a POST at the admin address, by path."""
 
     async def close(self) -> None:
@@ -101,11 +102,9 @@ async def assemble(
     *,
     learn: Callable[[str], None] = _forget,
     source: Source | None = None,
-    has_address: bool = True,
 ) -> Service:
     """Build a worker process; `learn` hears of all that must never be printed, `source` gives the settings again.
 
-    `has_address`: it serves the admin address itself, so that webhooks reach it.
     Raises CredentialError, PolicyError, UnservedProvider, TracesUnavailable, RedisUrlError, EmbeddedUnavailable:
     settings that can't be.
     """
@@ -126,9 +125,6 @@ async def assemble(
     records = build_records(settings, connection)
     pace = FleetPace(gate, settings.edgegap.account) if settings.edgegap else None
     path, hook_url = _hook(settings)
-    if hook_url is not None and not has_address:
-        _log.warning("no webhooks: a process among several has no address", setting="edgegap.webhook_base_url")
-        hook_url = None
     try:
         providers = build_providers(settings, report=_report, learn=learn, fleet=Fleet(credentials, pace, hook_url))
     except BaseException:

@@ -21,6 +21,7 @@ from allocator.contract.request import Priority
 from allocator.engine.observer import Leg, Received
 from allocator.redis_io.embedded import EmbeddedServer
 from allocator.service import supervisor
+from allocator.service.admin import AdminServer
 from allocator.service.supervisor import PAUSE_SECONDS_MAX, Patience, Supervisor
 from allocator.service.supervisor_report import Told, read_report, write_report
 from allocator.service.supervisor_sums import Sums
@@ -102,10 +103,8 @@ def is_gone(process_id: int) -> bool:
     return listed.stdout.strip()[:1] in {"", "Z"}
 
 
-async def test_the_sums_are_of_both_processes_sighup_reaches_both_and_sigterm_ends_all(
-    fleet: Supervised, wait_until: WaitUntil
-) -> None:
-    process, url = await fleet.both_ready(wait_until)
+async def played(fleet: Supervised, url: str, wait_until: WaitUntil) -> None:
+    """Let some matches come to their end, and the supervisor hear of all of them."""
     await fleet.submit(MATCHES)
     await fleet.finished(END_SECONDS)
 
@@ -113,6 +112,13 @@ async def test_the_sums_are_of_both_processes_sighup_reaches_both_and_sigterm_en
         return (await metrics(url))[FINISHED] >= MATCHES
 
     await wait_until(counted, timeout_seconds=END_SECONDS)
+
+
+async def test_the_sums_are_of_both_processes_sighup_reaches_both_and_sigterm_ends_all(
+    fleet: Supervised, wait_until: WaitUntil
+) -> None:
+    process, url = await fleet.both_ready(wait_until)
+    await played(fleet, url, wait_until)
     now = await metrics(url)
     assert now[FINISHED] == MATCHES
     assert now['allocator_request_duration_seconds_bucket{state="allocated",le="+Inf"}'] == MATCHES
@@ -137,13 +143,7 @@ async def test_a_killed_process_is_replaced_no_match_is_lost_and_no_counter_fall
     fleet: Supervised, simulator: Simulator, wait_until: WaitUntil
 ) -> None:
     process, url = await fleet.both_ready(wait_until)
-    await fleet.submit(MATCHES)
-    await fleet.finished(END_SECONDS)
-
-    async def counted() -> bool:
-        return (await metrics(url))[FINISHED] >= MATCHES
-
-    await wait_until(counted, timeout_seconds=END_SECONDS)
+    await played(fleet, url, wait_until)
     before, both = await metrics(url), children(process.id)
     await fleet.submit(MATCHES)
     for killed in both:
@@ -211,7 +211,7 @@ async def test_settings_that_cannot_be_are_said_once_and_exit_2(setting: str, tm
 READY = (
     "import os, signal, sys, time\n"
     "number, fd = map(int, sys.argv[-1].split(':'))\n"
-    """os.write(fd, b'{"unready": null, "unwell": null}\\n# EOF\\n')\n"""
+    """os.write(fd, b'{"unready": null, "unwell": null, "hooks": []}\\n# EOF\\n')\n"""
 )
 HELD = f"{READY}signal.pause()\n"
 
@@ -238,6 +238,43 @@ async def test_a_start_that_fails_leaves_those_alone_that_serve(tmp_path: Path, 
     assert both.unready() is None
     both.drain()
     assert await running == 0
+
+
+async def test_what_is_posted_to_the_hook_of_a_process_reaches_that_one_alone(
+    tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    heard = tmp_path / "heard"
+    script = f"""
+import asyncio, pathlib, sys
+from prometheus_client import CollectorRegistry
+from allocator.service.supervisor_telling import Seat, Telling
+
+async def main():
+    seat, gone = Seat.read(sys.argv[-1]), asyncio.Event()
+    def hears(told):
+        with pathlib.Path({str(heard)!r}).open("ab") as file:
+            file.write(b"%d hears %d bytes of %c. " % (seat.number, len(told), told[0]))
+    def well():
+        return None
+    hooks = {{f"/hooks/of-{{seat.number}}": hears}}
+    async with Telling(seat, registry=CollectorRegistry(), ready=well, alive=well, abandoned=gone.set, hooks=hooks):
+        await gone.wait()
+
+asyncio.run(main())
+"""
+    both = stand_in(script)
+    running = asyncio.create_task(both.run())
+    await wait_until(lambda: len(both.hooks) == 2, timeout_seconds=END_SECONDS)
+    admin = AdminServer("127.0.0.1", 0, registry=both.registry, ready=both.unready, alive=both.unwell, hooks=both.hooks)
+    async with admin, aiohttp.ClientSession() as http:
+        for path, body, status in [("of-2", b"a" * 60_000, 200), ("of-3", b"b", 404), ("of-1", b"c", 200)]:
+            async with http.post(f"{admin.url}/hooks/{path}", data=body) as reply:
+                assert reply.status == status
+    expected = {"2 hears 60000 bytes of a", "1 hears 1 bytes of c"}
+    await wait_until(lambda: heard.exists() and set(heard.read_text().split(". ")) == {*expected, ""})
+    both.drain()
+    await running
+    assert not both.hooks
 
 
 @LONG
