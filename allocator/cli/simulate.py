@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 
 _S = TypeVar("_S", bound="Frozen")
 
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")]
+HostOption = Annotated[str, typer.Option(help="Address to serve on.")]
+ScriptOption = Annotated[Path | None, typer.Option(help="TOML file with all settings; read again whenever it changes.")]
+UrlJsonOption = Annotated[bool, typer.Option("--json", help="Say the base URL as JSON.")]
+
 app = typer.Typer(no_args_is_help=True)
 
 
-# Without a callback the only command would take the place of the group, and `gameye` could not be said.
 @app.callback()
 def simulate() -> None:
     """Serve a simulated provider over HTTP. To develop and test against."""
@@ -32,8 +37,8 @@ def simulate() -> None:
 @app.command()
 def gameye(
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
-    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: PortOption = 0,
+    host: HostOption = "127.0.0.1",
     token: Annotated[str | None, typer.Option(help="The only bearer token taken; else any.")] = None,
     region: Annotated[
         list[str] | None,
@@ -54,10 +59,8 @@ def gameye(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of latencies and faults.")] = None,
-    script: Annotated[
-        Path | None, typer.Option(help="TOML file with all settings; read again whenever it changes.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Say the base URL as JSON.")] = False,
+    script: ScriptOption = None,
+    as_json: UrlJsonOption = False,
 ) -> None:
     """Serve Gameye's session API from memory, as busy, slow and faulty as asked, until SIGTERM or Ctrl-C.
 
@@ -69,21 +72,14 @@ def gameye(
     from allocator.simulator.gameye.script import Options, load
 
     options = Options(token=token, throttle_status=throttle_status, seed=seed, regions=region or (), faults=fault or ())
-    _serve(
-        "Gameye",
-        partial(GameyeSimulator, host=host, port=port),
-        partial(load, script, options),
-        script=script,
-        as_json=as_json,
-        address=f"{host}:{port}",
-    )
+    _serve("Gameye", GameyeSimulator, partial(load, script, options), _Given(host, port, script, as_json))
 
 
 @app.command()
 def edgegap(
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")] = 0,
-    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: PortOption = 0,
+    host: HostOption = "127.0.0.1",
     token: Annotated[str | None, typer.Option(help="The only API token taken; else any.")] = None,
     location: Annotated[
         list[str] | None,
@@ -110,10 +106,8 @@ def edgegap(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of start times and faults.")] = None,
-    script: Annotated[
-        Path | None, typer.Option(help="TOML file with all settings; read again whenever it changes.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Say the base URL as JSON.")] = False,
+    script: ScriptOption = None,
+    as_json: UrlJsonOption = False,
 ) -> None:
     """Serve Edgegap's deployments and catalogue from memory, as busy and faulty as asked, until SIGTERM or Ctrl-C.
 
@@ -131,40 +125,35 @@ def edgegap(
         locations=location or (),
         faults=fault or (),
     )
-    _serve(
-        "Edgegap",
-        partial(EdgegapSimulator, host=host, port=port),
-        partial(load, script, options),
-        script=script,
-        as_json=as_json,
-        address=f"{host}:{port}",
-    )
+    _serve("Edgegap", EdgegapSimulator, partial(load, script, options), _Given(host, port, script, as_json))
 
 
-def _serve(
-    vendor: str,
-    make: Callable[[_S], Simulator[_S]],
-    load: Callable[[], _S],
-    *,
-    script: Path | None,
-    as_json: bool,
-    address: str,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What both verbs are given: where to serve, what is read again, how the base URL is said."""
+
+    host: str
+    port: int
+    script: Path | None
+    as_json: bool
+
+
+def _serve(vendor: str, make: Callable[..., Simulator[_S]], load: Callable[[], _S], given: _Given) -> None:
     """Serve until told to end, and say in the command's words what goes wrong."""
     from allocator.simulator.process import run
     from allocator.simulator.script import ScriptError
 
     def ready(url: str) -> None:
-        typer.echo(json.dumps({"url": url}) if as_json else f"Simulated {vendor} at {url}")
+        typer.echo(json.dumps({"url": url}) if given.as_json else f"Simulated {vendor} at {url}")
 
     def say(message: str) -> None:
         typer.echo(message, err=True)
 
     try:
-        run(make, load, script=script, ready=ready, say=say)
+        run(partial(make, host=given.host, port=given.port), load, script=given.script, ready=ready, say=say)
     except ScriptError as error:
         say(str(error))
         raise typer.Exit(2) from error
     except OSError as error:
-        say(f"cannot serve on {address}: {error}; choose another --port or --host")
+        say(f"cannot serve on {given.host}:{given.port}: {error}; choose another --port or --host")
         raise typer.Exit(3) from error

@@ -101,15 +101,7 @@ class Stage:
     async def close(self) -> None:
         """End everything, the workers first, so that they can finish what they are at."""
         for process in reversed(self._processes):
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-                try:
-                    async with asyncio.timeout(STOP_SECONDS):
-                        await process.wait()
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+            await end(process)
         if self._server is not None:
             await self._server.release()
 
@@ -163,3 +155,17 @@ def stop_signals(stop: asyncio.Event) -> None:
             loop.add_signal_handler(each, stop.set)
         except NotImplementedError:  # Windows
             signal.signal(each, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End a process that may have ended: gently, and after a while for good."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -207,7 +207,7 @@ def _word(words: type[StrEnum], text: str) -> Any:
 
 
 def _known(cls: type[T], item: Mapping[str, Any]) -> T:
-    names = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
+    names = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]  # a dataclass, which no type can say
     return cls(**{key: value for key, value in item.items() if key in names})
 
 

@@ -21,6 +21,13 @@ from pydantic import Field
 from allocator.simulator.tables import ErrorStatus, Frozen, SpanMs
 
 
+class Calls(StrEnum):
+    """The calls of one vendor's API; each vendor's room names its own."""
+
+    # An enum's own hash is a Python call, and the dice look up every call's operation.
+    __hash__ = str.__hash__
+
+
 class How(StrEnum):
     """How an answer fails to come: the connection is reset, or nothing is said until the caller gives up."""
 

@@ -40,6 +40,11 @@ def load_settings(kind: type[_S], script: Path | None, overlaid: Callable[[dict[
         raise ScriptError(f"{source}: {sentence(error)}") from error
 
 
+def laid_over(table: Mapping[str, Any], **options: str | float | None) -> dict[str, Any]:
+    """A copy of the table in which each option that is given takes the place of the key of its name."""
+    return {**table, **{name: value for name, value in options.items() if value is not None}}
+
+
 async def watch(
     script: Path,
     load: Callable[[], _S],

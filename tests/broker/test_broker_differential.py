@@ -6,19 +6,18 @@ only moments on a clock are left out.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.broker.broker import Broker, Condemned, Ended, Entry, Hold
 from allocator.contract.codes import Code
 from allocator.contract.request import Priority
-from allocator.redis_io.connect import connect
+from tests.broker.differential import DRAWN, on_both
 
 if TYPE_CHECKING:
     from tests.broker.conftest import House, StreamsHouse, TwinHouse
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDS = tuple(f"m-{number}" for number in range(6))
-_numbers = itertools.count(1)
 
 pick = st.integers(1, 4)
 worker = st.integers(0, 1)
@@ -214,24 +212,11 @@ async def add(twin: TwinHouse, real: StreamsHouse, priority: Priority, request_i
 
 
 @given(steps=STEPS)
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],  # a failure tells its steps; making them fewer would take minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(DRAWN, max_examples=40)
 def test_the_twin_and_the_server_never_answer_differently(
     redis_server: TestServer,
     twin_class: type[TwinHouse],
     streams_class: type[StreamsHouse],
     steps: list[tuple[Any, ...]],
 ) -> None:
-    async def story() -> None:
-        async with await connect(redis_server.url, name="test") as connection:
-            streams = streams_class(connection, redis_server, f"differential-{next(_numbers)}")
-            await run_both(twin_class(), streams, steps)
-            await streams.flush()
-
-    asyncio.run(story())
+    on_both(partial(run_both, steps=steps), redis_server, twin_class, streams_class)

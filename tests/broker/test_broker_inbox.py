@@ -61,7 +61,7 @@ class Promises:
         broker = await house.prepared()
         waiting = asyncio.ensure_future(broker.wait(10))
         await house.pass_ms(20)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # nothing comes for a while
         assert not waiting.done()
         await house.add(b"late", Priority.LOW)
         assert [entry.raw for entry in await waiting] == [b"late"]
@@ -70,7 +70,7 @@ class Promises:
         first, second = await house.prepared("w-1"), house.broker("w-2")
         waiting = [asyncio.ensure_future(broker.wait(10)) for broker in (first, second)]
         await house.pass_ms(20)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # both wait
         await house.add(b"1")
         done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         assert [[entry.raw for entry in each.result()] for each in done] == [[b"1"]]
@@ -177,7 +177,7 @@ class Promises:
         broker = await house.prepared()
         waiting = asyncio.ensure_future(broker.wait(10))
         await house.pass_ms(20)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it waits
         await house.flush()
         with pytest.raises(BrokerUnavailable) as told:
             await waiting

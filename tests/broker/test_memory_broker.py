@@ -27,7 +27,7 @@ def test_wait_gives_up_after_two_seconds_of_the_loops_clock(twin: TwinHouse, run
 async def test_a_wait_that_was_broken_off_takes_nothing_along(twin: TwinHouse) -> None:
     broker = await twin.prepared()
     waiting = asyncio.ensure_future(broker.wait(10))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it waits
     waiting.cancel()
     await asyncio.wait([waiting])
     await twin.add(b"1")
@@ -50,7 +50,7 @@ async def test_a_store_that_is_away_is_a_broker_that_is_unavailable(twin: TwinHo
     broker = await twin.prepared()
     hold = await twin.held(broker)
     waiting = asyncio.ensure_future(broker.wait(1))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it waits
     twin.store.away = True
     twin.store.wake()
     for step in (waiting, broker.take(1, list(Priority)), broker.commit(twin.good_end(hold)), broker.survey()):

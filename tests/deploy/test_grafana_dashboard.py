@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.observed import DASHBOARD, ROOT, dashboard, in_prometheus, metrics, panels, promtool, unknown_in
+from tests.deploy.observed import DASHBOARD, dashboard, in_prometheus, metrics, panels, promtool, unknown_in
+from tests.deploy.tools import ROOT
 
 ROWS = ("Objective", "Budget", "Queue", "Regions", "Providers", "Sessions", "Process")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

@@ -14,7 +14,6 @@ import yaml
 from allocator.cli.main import app
 from tests.deploy.observed import (
     EXAMPLE,
-    ROOT,
     RULES,
     RUNBOOKS,
     STORIES,
@@ -27,6 +26,7 @@ from tests.deploy.observed import (
     unknown_in,
 )
 from tests.deploy.prometheus_rule import WRITTEN, rendered
+from tests.deploy.tools import ROOT
 
 COMMANDS = typer.main.get_command(app)
 ALERTS = sorted({alert.name for alert in alerts()})

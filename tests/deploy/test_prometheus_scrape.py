@@ -10,6 +10,7 @@ import pytest
 
 from tests.deploy.observed import Prometheus, in_prometheus, panels, rules
 from tests.deploy.pictures import Window, rows
+from tests.polling import until
 
 RECORDED = sorted({rule.name for rule in rules() if not rule.is_alert})
 WAIT_SECONDS = 10.0
@@ -21,21 +22,19 @@ ELSEWHERE = {
 
 def _seen(prometheus: Prometheus, expr: str) -> list[float]:
     """Its values, once there are any."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (values := prometheus.values(expr)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    values: list[float] = until(lambda: prometheus.values(expr), WAIT_SECONDS, every_seconds=0.1, told=lambda: expr)
     return values
 
 
 def test_every_rule_is_evaluated_and_none_fails(prometheus: Prometheus) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        evaluated = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
-        if {rule["health"] for rule in evaluated} == {"ok"}:
-            break
-        assert time.monotonic() < deadline, [(rule["name"], rule.get("lastError")) for rule in evaluated]
-        time.sleep(0.1)
-    assert len(evaluated) == len(rules())
+    def evaluated() -> list[dict[str, Any]]:
+        return [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+
+    def errors() -> list[tuple[str, str | None]]:
+        return [(rule["name"], rule.get("lastError")) for rule in evaluated()]
+
+    until(lambda: {rule["health"] for rule in evaluated()} == {"ok"}, WAIT_SECONDS, every_seconds=0.1, told=errors)
+    assert len(evaluated()) == len(rules())
 
 
 @pytest.mark.parametrize("name", RECORDED)

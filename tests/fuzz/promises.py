@@ -22,6 +22,7 @@ from allocator.providers.exchange import Reply
 from allocator.providers.gameye import wire
 from allocator.providers.gameye.refusal import refused_start
 from allocator.providers.provider import Session, SessionState, StartSpec
+from allocator.providers.reading import Unreadable
 from allocator.providers.replies import MESSAGE_LENGTH_MAX, error_message
 
 SENTENCE_LENGTH_MAX = 2000
@@ -127,7 +128,7 @@ def gameye_promises(raw: bytes) -> None:
 
 def _is_answer(answer: object) -> None:
     match answer:
-        case wire.Unreadable(fault):
+        case Unreadable(fault):
             _is_sentence(fault)
         case Session():
             _is_session(answer)

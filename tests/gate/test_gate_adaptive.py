@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.gate.adaptive import CLIMB_SECONDS
-from allocator.gate.gate import PACE, Ask, Gate, Grant, Limit
+from allocator.gate.gate import PACE, Gate, Limit
 from allocator.gate.memory import MemoryGate
 from allocator.simulator.gameye.settings import RegionSettings
 from allocator.simulator.limits import StartLimit
+from tests.gate.limits import once
 
 if TYPE_CHECKING:
     from tests.conftest import RunVirtually
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 EUROPE = Limit("gameye", "studio", "europe", 200.0)
 ACCOUNT = Limit("gameye", "studio", "*", 400.0)
-
-
-async def once(gate: Gate, *limits: Limit, count: int = 1) -> Grant:
-    return await gate.permits(Ask(limits, count))
 
 
 async def rate_of(gate: Gate, limit: Limit = EUROPE) -> float:

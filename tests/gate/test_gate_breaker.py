@@ -14,25 +14,15 @@ from allocator.gate.gate import (
     JUDGING_SECONDS,
     REPEATS_MAX,
     VERDICT_SECONDS,
-    Ask,
     Cause,
     Gate,
-    Grant,
-    Limit,
     LimitState,
     Verdict,
 )
+from tests.gate.limits import ACCOUNT, EUROPE, US, once
 
 if TYPE_CHECKING:
     from tests.gate.conftest import Gatehouse
-
-EUROPE = Limit("gameye", "studio", "europe", 60.0)
-US = replace(EUROPE, scope="us-east")
-ACCOUNT = Limit("gameye", "studio", "*", None)
-
-
-async def once(gate: Gate, *limits: Limit, count: int = 1, last_resort: bool = False) -> Grant:
-    return await gate.permits(Ask(limits, count, last_resort))
 
 
 async def doubts(gate: Gate, times: int = DOUBTS_MAX) -> float:

@@ -17,16 +17,12 @@ from allocator.gate.gate import (
     Ask,
     Cause,
     Gate,
-    Grant,
-    Limit,
 )
+from tests.gate.limits import ACCOUNT, EUROPE, US, once
 
 if TYPE_CHECKING:
     from tests.gate.conftest import Gatehouse
 
-EUROPE = Limit("gameye", "studio", "europe", 60.0)
-US = replace(EUROPE, scope="us-east")
-ACCOUNT = Limit("gameye", "studio", "*", None)
 STEP_SECONDS = 0.009
 
 
@@ -50,10 +46,6 @@ def most_in_a_second(moments: Sequence[float]) -> int:
 
 def rate_of(moments: Sequence[float]) -> float:
     return (len(moments) - 1) / (max(moments) - min(moments))
-
-
-async def once(gate: Gate, *limits: Limit, count: int = 1) -> Grant:
-    return await gate.permits(Ask(limits, count))
 
 
 class Promises:

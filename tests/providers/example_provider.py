@@ -15,6 +15,7 @@ from yarl import URL
 
 from allocator.contract.allocation import Port
 from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK
+from allocator.providers.asking import ask
 from allocator.providers.exchange import Exchange, Lost, NotSent, Reply
 from allocator.providers.ports import merged, named, port_key
 from allocator.providers.provider import (
@@ -89,7 +90,13 @@ class Acme:
             "env": dict(spec.env),
             "labels": dict(spec.labels),
         }
-        answer = await self._call("POST", "servers", timeout_seconds=timeout_seconds, body=body)
+        answer = await self._exchange.send(
+            "POST",
+            URL(f"{self._base}/servers"),
+            body=json.dumps(body).encode(),
+            timeout_seconds=timeout_seconds,
+            reply_bytes_max=REPLY_BYTES_MAX,
+        )
         match answer:
             case Reply(status=201):
                 session = _session(_json(answer))
@@ -105,7 +112,7 @@ class Acme:
 
     async def find(self, session_id: str, *, timeout_seconds: float) -> FindOutcome:
         """Describe one server; absent only where Acme itself says so, not a proxy before it."""
-        answer = await self._call("GET", "servers", session_id, timeout_seconds=timeout_seconds)
+        answer = await self._ask("GET", "servers", session_id, timeout_seconds=timeout_seconds)
         match answer:
             case Reply(status=200):
                 session = _session(_json(answer))
@@ -116,7 +123,7 @@ class Acme:
 
     async def stop(self, session_id: str, *, timeout_seconds: float) -> StopOutcome:
         """End one server."""
-        answer = await self._call("DELETE", "servers", session_id, timeout_seconds=timeout_seconds)
+        answer = await self._ask("DELETE", "servers", session_id, timeout_seconds=timeout_seconds)
         match answer:
             case Reply(status=204):
                 return Stopped()
@@ -127,8 +134,8 @@ class Acme:
 
     async def list(self, mark: str, *, timeout_seconds: float) -> tuple[Session, ...] | LookupFailed:
         """Every server that is up and bears the mark."""
-        answer = await self._call("GET", "servers", timeout_seconds=timeout_seconds, query=f"owner={quote(mark)}")
-        if not isinstance(answer, Reply) or answer.status != 200:
+        answer = await self._ask("GET", "servers", query=f"owner={quote(mark)}", timeout_seconds=timeout_seconds)
+        if isinstance(answer, LookupFailed) or answer.status != 200:
             return self._failed(answer)
         sessions = [_session(each) for each in _json(answer).get("servers", [])]
         if None in sessions:
@@ -137,8 +144,8 @@ class Acme:
 
     async def offers(self, image: str, *, timeout_seconds: float) -> Offered | LookupFailed:
         """The sites with room for an image: tells a full one from one that was asked too fast."""
-        answer = await self._call("GET", "rooms", image, timeout_seconds=timeout_seconds)
-        if not isinstance(answer, Reply) or answer.status != 200:
+        answer = await self._ask("GET", "rooms", image, timeout_seconds=timeout_seconds)
+        if isinstance(answer, LookupFailed) or answer.status != 200:
             return self._failed(answer)
         return Offered(frozenset(_json(answer)["sites"]))
 
@@ -146,16 +153,15 @@ class Acme:
         """Give the connections back."""
         await self._exchange.close()
 
-    async def _call(
-        self, method: str, *segments: str, timeout_seconds: float, query: str = "", body: Any = None
-    ) -> Reply | NotSent | Lost:
-        path = "/".join(quote(segment, safe="") for segment in segments)
-        return await self._exchange.send(
+    async def _ask(self, method: str, *segments: str, timeout_seconds: float, query: str = "") -> Reply | LookupFailed:
+        return await ask(
+            self._exchange,
             method,
-            URL(f"{self._base}/{path}" + (f"?{query}" if query else ""), encoded=True),
+            self._base,
+            *segments,
+            query=query,
             timeout_seconds=timeout_seconds,
             reply_bytes_max=REPLY_BYTES_MAX,
-            body=None if body is None else json.dumps(body).encode(),
         )
 
     def _refused(self, reply: Reply, spec: StartSpec) -> StartOutcome:
@@ -175,14 +181,10 @@ class Acme:
             case _:
                 return Unknown(status, message, closes=status == 503)
 
-    def _failed(self, answer: Reply | NotSent | Lost) -> LookupFailed:
-        match answer:
-            case Reply():
-                return LookupFailed(error_message(answer, (self._key,)), answer.status)
-            case NotSent(message):
-                return LookupFailed(message)
-            case Lost(message, status):
-                return LookupFailed(message, status)
+    def _failed(self, answer: Reply | LookupFailed) -> LookupFailed:
+        if isinstance(answer, LookupFailed):
+            return answer
+        return LookupFailed(error_message(answer, (self._key,)), answer.status)
 
 
 def _json(reply: Reply) -> Any:

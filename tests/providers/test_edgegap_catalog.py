@@ -259,7 +259,7 @@ def _nullable(schema: Any) -> Any:
     return turned
 
 
-@pytest.mark.skipif(not DESCRIPTION.exists(), reason="the vendor's description is not in this clone")
+@pytest.mark.skipif(not DESCRIPTION.exists(), reason=f"the vendor's description is not here: save it as {DESCRIPTION}")
 async def test_every_path_of_the_vendors_page_is_called_and_answered_as_described(
     catalog: Catalog, trace: list[Traced]
 ) -> None:

@@ -31,7 +31,7 @@ class Host:
         self.after_call: Any = lambda: None
 
     async def pace(self, _kind: Kind, _seconds: float) -> bool:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # as a real one, it lets others run
         self.leaves += self.leave
         return self.leave
 
@@ -124,7 +124,7 @@ async def test_who_goes_away_meanwhile_costs_the_others_nothing() -> None:
     lookout = lookout_of(host)
     gone = asyncio.ensure_future(lookout.rows(By.REQUEST_ID, "d-1"))
     stays = asyncio.ensure_future(lookout.rows(By.REQUEST_ID, "d-2"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # both wait
     gone.cancel()
     answer = await stays
     assert isinstance(answer, list)
@@ -136,7 +136,7 @@ async def test_closing_lets_go_of_all_who_wait() -> None:
     lookout = lookout_of(host)
     host.after_call = lambda: None
     waits = asyncio.ensure_future(lookout.rows(By.REQUEST_ID, "d-1"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it waits
     await lookout.close()
     assert isinstance(await waits, LookupFailed)
 
@@ -183,7 +183,7 @@ async def test_a_hint_makes_one_look_at_once_and_is_not_believed(
     host.statuses["d-1"] = "Status.DEPLOYING"
     follower = Follower(lookout_of(host), host.status)
     waits = asyncio.ensure_future(follower.ready("d-1", 5))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it waits
     for _ in range(2):
         follower.hint("d-1")
         follower.hint("of nobody")
@@ -200,7 +200,7 @@ async def test_without_leave_for_a_status_a_hint_is_followed_by_a_list(quick: No
     host = Host(row("d-1"))
     follower = Follower(lookout_of(host), host.status)
     waits = asyncio.ensure_future(follower.ready("d-1", 5))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it waits
     follower.hint("d-1")
     assert isinstance(await waits, Ready)
     assert len(host.calls) == 1

@@ -40,7 +40,9 @@ def test_retry_after_is_read_in_both_forms_and_bounded(headers: dict[str, str], 
     assert retry_after_seconds(headers, now_seconds=1000.0) == seconds
 
 
-@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this platform cannot change its time zone within a process")
+@pytest.mark.skipif(
+    not hasattr(time, "tzset"), reason="this platform cannot change its time zone within a process: run it on Linux"
+)
 def test_a_date_without_a_zone_is_utc_wherever_we_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC+5")
     time.tzset()

@@ -11,7 +11,8 @@ from allocator.contract.keys import Keys
 from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK, InvalidRequest, Priority, decode_request
 from allocator.engine import worker as worker_module
 from allocator.engine.observer import Reconciled, SessionStopped
-from allocator.providers.gameye.wire import Unreadable, read_described
+from allocator.providers.gameye.wire import read_described
+from allocator.providers.reading import Unreadable
 from tests.reconciler.sightings import grow_old, land, look
 
 if TYPE_CHECKING:

@@ -54,9 +54,12 @@ async def test_what_comes_while_calls_are_out_gathers_for_the_next(wait_until: W
     calls.gate.clear()
     batcher = Batcher(calls.run, in_flight_max=2)
     futures = []
-    for item in range(6):
+    for item in range(2):
         futures.append(batcher.submit(item))
-        await asyncio.sleep(0)
+        await wait_until(lambda: calls.out == len(futures))
+    for item in range(2, 6):
+        futures.append(batcher.submit(item))
+        await asyncio.sleep(0)  # two turns, in which a call would go out
         await asyncio.sleep(0)
     assert calls.batches == [[0], [1]]
     calls.gate.set()
@@ -87,13 +90,12 @@ async def test_a_missing_result_is_a_fault_and_never_given_to_another() -> None:
     assert all(isinstance(result, RuntimeError) for result in results)
 
 
-async def test_one_who_gives_up_disturbs_nobody() -> None:
+async def test_one_who_gives_up_disturbs_nobody(wait_until: WaitUntil) -> None:
     calls = Calls()
     calls.gate.clear()
     batcher = Batcher(calls.run, in_flight_max=1)
-    sent, kept, unsent = batcher.submit(1), batcher.submit(2), None
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    sent, kept = batcher.submit(1), batcher.submit(2)
+    await wait_until(lambda: calls.out)
     unsent, later = batcher.submit(3), batcher.submit(4)
     sent.cancel()
     unsent.cancel()
@@ -108,7 +110,7 @@ async def test_closing_waits_for_what_is_out_and_takes_no_more() -> None:
     batcher = Batcher(calls.run, items_max=1, in_flight_max=1)
     futures = [batcher.submit(item) for item in range(3)]
     closing = asyncio.create_task(batcher.aclose())
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has begun to close
     with pytest.raises(RuntimeError, match="closed"):
         batcher.submit(9)
     assert not closing.done()
@@ -119,13 +121,12 @@ async def test_closing_waits_for_what_is_out_and_takes_no_more() -> None:
     assert not batcher._waiting
 
 
-async def test_a_call_that_is_cancelled_leaves_nobody_waiting() -> None:
+async def test_a_call_that_is_cancelled_leaves_nobody_waiting(wait_until: WaitUntil) -> None:
     calls = Calls()
     calls.gate.clear()
     batcher = Batcher(calls.run)
     future = batcher.submit(1)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await wait_until(lambda: calls.out)
     for call in list(batcher._calls):
         call.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -137,7 +137,7 @@ async def test_no_free_connection_is_a_fault_after_a_bounded_wait(
         reads = [
             asyncio.create_task(narrow.execute_blocking("BLPOP", "l", 0.5)) for _ in range(BLOCKING_CONNECTIONS_MAX)
         ]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # each has asked for its connection
         with pytest.raises(Unavailable) as caught:
             await narrow.execute_blocking("BLPOP", "l", 1)
         assert caught.value.kind == "pool"
@@ -185,7 +185,7 @@ async def test_a_cancelled_call_never_leaves_its_reply_to_another(
     for number in range(200):
         call = asyncio.create_task(connection.execute("ECHO", "cancelled"))
         for _ in range(number % 7):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # it is cancelled a little further on each time
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         assert await connection.execute("ECHO", number) == b"%d" % number
@@ -224,7 +224,7 @@ async def test_every_fault_is_one_of_ours(redis_url: str, monkeypatch: pytest.Mo
 def _certificate(directory: Path) -> tuple[Path, Path]:
     openssl = which("openssl")
     if openssl is None:
-        pytest.skip("makes its certificate with openssl, which is not here")
+        pytest.skip("makes its certificate with openssl, which is not here: install openssl")
     certificate, key = directory / "cert.pem", directory / "key.pem"
     subprocess.run(
         [

@@ -159,7 +159,7 @@ async def test_a_server_that_falls_is_started_again_on_its_port(directory: Path,
         assert await connection.execute("GET", "k") == b"v"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next watcher ends it")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next watcher ends it: run it on Linux")
 async def test_a_server_does_not_outlive_a_killed_watcher(directory: Path, wait_until: WaitUntil) -> None:
     async with embedded_server(directory):
         (watcher,) = (each for each in module._watchers if each.poll() is None)

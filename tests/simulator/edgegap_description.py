@@ -2,7 +2,7 @@
 
 In: methods, paths and bodies as they went over the wire. Out: nothing, or jsonschema's `ValidationError`. Answers are
 held more strictly than the description itself: what it does not describe must not be there. Where the files are absent,
-`PRESENT` is False.
+`PRESENT` is False, and `SAVE_AS` says what to do.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 _SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
 _FILES = {"": _SPECS / "edgegap-v1-openapi.yaml", "/v2": _SPECS / "edgegap-v2-openapi.yaml"}
 PRESENT = all(file.exists() for file in _FILES.values())
+SAVE_AS = f"the vendor's descriptions are not here: save them as {' and '.join(map(str, _FILES.values()))}"
 
 
 class Description:

@@ -23,7 +23,9 @@ from allocator.simulator.gameye import (
 from allocator.simulator.gameye.settings import Scope
 
 DESCRIPTION = Path(__file__).resolve().parents[3] / "shared" / "specs" / "gameye-session-openapi.yaml"
-pytestmark = pytest.mark.skipif(not DESCRIPTION.exists(), reason="the vendor's description is not in this clone")
+pytestmark = pytest.mark.skipif(
+    not DESCRIPTION.exists(), reason=f"the vendor's description is not here: save it as {DESCRIPTION}"
+)
 
 GOOD = {"Authorization": "Bearer secret"}
 START = {"location": "europe", "image": "arena", "id": "m-1", "version": "v2", "ttl": "2h30m", "external_id": "x"}

@@ -221,7 +221,7 @@ async def test_a_script_is_read_again_when_it_changes_and_a_faulty_one_changes_n
             script, partial(load, script, Options(seed=9)), apply=applied.append, say=said.append, every_seconds=0.005
         )
     )
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # it has seen the script as it is
     try:
         for text, reason in (("token = ", "Invalid value"), ("speed = 1", "speed: unknown setting")):
             said.clear()
@@ -253,7 +253,7 @@ def test_a_taken_address_ends_the_command_with_3() -> None:
     assert "choose another --port" in outcome.output
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM does not exist there")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM on Windows: run it elsewhere")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_says_its_address_serves_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "busy.toml"

@@ -12,10 +12,10 @@ import pytest
 
 from allocator.simulator.edgegap import ApplicationSettings, EdgegapSimulator, SimulatorSettings, State, StatusFault
 from allocator.simulator.edgegap.faults import Operation
-from tests.simulator.edgegap_description import PRESENT, Description
+from tests.simulator.edgegap_description import PRESENT, SAVE_AS, Description
 
 PAGE = Path(__file__).resolve().parents[3] / "shared" / "specs" / "edgegap-integration-page.txt"
-pytestmark = pytest.mark.skipif(not PRESENT, reason="the vendor's description is not in this clone")
+pytestmark = pytest.mark.skipif(not PRESENT, reason=SAVE_AS)
 
 GOOD = {"Authorization": "token 0f0e-secret"}
 SETTINGS: dict[str, Any] = {

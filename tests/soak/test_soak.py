@@ -58,7 +58,7 @@ def test_the_warm_up_is_not_compared() -> None:
 
 def test_a_process_is_measured_by_its_id() -> None:
     if not Path("/proc/self/status").exists():
-        pytest.skip("there is no /proc here")
+        pytest.skip("looks into /proc: run it on Linux")
     values = of_process("veteran", os.getpid())
     assert values["veteran rss MB"] > 1
     assert values["veteran fds"] >= 3

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Self
 
 from allocator.cli.bench.plan import Cores, Setup, Side, share_out
-from allocator.cli.stage import StageError
+from allocator.cli.stage import StageError, end
 from allocator.contract.keys import Keys
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.embedded import EmbeddedServer
 
 START_SECONDS = 30.0
-STOP_SECONDS = 15.0
 SCAN_COUNT = 2000
 
 Process = asyncio.subprocess.Process
@@ -114,7 +113,7 @@ class Rig:
             self._redis_url = self.setup.redis_url
         self._connection = await self._stack.enter_async_context(await connect(self._redis_url, name="bench"))
         self._provider = await self._start("provider", *self._provider_words())
-        self._stack.push_async_callback(_end, self._provider)
+        self._stack.push_async_callback(end, self._provider)
         line = await self._first_line(self._provider, "provider")
         self._provider_url = json.loads(line)["url"] if self.setup.simulator else line.strip()
 
@@ -150,7 +149,7 @@ class Rig:
                 return
 
     async def _end_fleet(self, processes: list[Process], keys: Keys | None) -> None:
-        await asyncio.gather(*(_end(process) for process in processes))
+        await asyncio.gather(*(end(process) for process in processes))
         if keys is not None:
             await self.forget(keys)
 
@@ -212,19 +211,6 @@ def _words(side: Side, config: Path, number: int) -> tuple[str, ...]:
             return ("allocator", "worker", "--config", str(config), "--set", "admin.port=0", "--print-address")
         case Side.BARE:
             return ("allocator.cli.bench.bare", str(config), f"bare-{number}")
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def _own_cores() -> frozenset[int]:

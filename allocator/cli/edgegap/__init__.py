@@ -9,15 +9,16 @@ from __future__ import annotations
 import typer
 
 from allocator.cli.edgegap import apps, planning, profiles, storages, tags, versions
+from allocator.cli.edgegap.asking import verb
 
 app = typer.Typer(
     help="Edgegap's catalogue: applications, versions, image tags, storages, pull profiles.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.command("plan")(planning.plan)
-app.command("apply")(planning.apply)
-app.command("export")(planning.export)
+verb(app)(planning.plan)
+verb(app)(planning.apply)
+verb(app)(planning.export)
 app.add_typer(apps.app, name="apps")
 app.add_typer(versions.app, name="versions")
 app.add_typer(storages.app, name="storages")

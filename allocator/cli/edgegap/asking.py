@@ -1,26 +1,30 @@
 """What the verbs of `allocator edgegap` have in common: the catalogue that the settings name, faults, rows on a screen.
 
-In: a question over a catalogue. Out: its exit code; 1 where Edgegap refused, 2 for usage, settings or the file, 3 where
-Edgegap cannot be reached or did not answer whole. Promises: a fault is one line on stderr in the vendor's words; no
-secret and no control character reaches the terminal.
+In: a question over a catalogue, which `verb` makes a command. Out: its exit code; 1 where Edgegap refused, 2 for usage,
+settings or the file, 3 where Edgegap cannot be reached or did not answer whole. Promises: a fault is one line on stderr
+in the vendor's words; no secret and no control character reaches the terminal.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, TypeVar
 
 import typer
 
 from allocator.cli.asking import EXIT_FAILURE, EXIT_REDIS, EXIT_USAGE, complain, json_line, printable
-from allocator.cli.options import load_or_exit
+from allocator.cli.options import ConfigOption, SetOption, load_or_exit
 
 if TYPE_CHECKING:
     from allocator.providers.edgegap.catalog.client import Catalog
     from allocator.providers.edgegap.catalog.faults import Fault
     from allocator.providers.edgegap.catalog.rows import Row
+
+    Question = TypeVar("Question", bound=Callable[Concatenate[Catalog, ...], Coroutine[Any, Any, int]])
 
 EXIT_CHANGES = 4
 EXIT_UNREACHABLE = EXIT_REDIS
@@ -31,37 +35,23 @@ VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="The ver
 StorageArgument = Annotated[str, typer.Argument(metavar="STORAGE", help="The endpoint storage's name.")]
 ProfileArgument = Annotated[str, typer.Argument(metavar="PROFILE", help="The pull profile's name.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The TOML file that declares the catalogue.")]
+ReplaceActiveOption = Annotated[
+    bool, typer.Option("--replace-active", help="Also change the image of a version that is active.")
+]
+_SETTINGS = (
+    Parameter("config", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=ConfigOption),
+    Parameter("assignments", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=SetOption),
+)
 
 
-def ask_catalog(
-    ask: Callable[[Catalog], Coroutine[Any, Any, int]], config: Path | None, assignments: Sequence[str] | None
-) -> None:
-    """Ask the organisation whose token is in the settings, and exit with what that gives."""
-    from allocator.providers.credential import CredentialError
-    from allocator.service.edgegap.access import open_catalog
-    from allocator.service.edgegap.declared_file import DeclaredError
-    from allocator.service.edgegap.references import MissingSecret
+def verb(app: typer.Typer, name: str | None = None) -> Callable[[Question], Question]:
+    """Make a question over the catalogue a verb of `app`: its parameters, and the options that name the settings."""
 
-    settings = load_or_exit(config, assignments, require=frozenset())
+    def make(question: Question) -> Question:
+        app.command(name)(_command(question))
+        return question
 
-    async def asked() -> int:
-        catalog = open_catalog(settings, complain)
-        try:
-            return await ask(catalog)
-        finally:
-            await catalog.close()
-
-    try:
-        code = asyncio.run(asked())
-    except CredentialError as error:
-        complain(str(error))
-        code = EXIT_USAGE
-    except (DeclaredError, MissingSecret) as error:
-        for fault in error.faults:
-            complain(fault)
-        code = EXIT_USAGE
-    if code:
-        raise typer.Exit(code)
+    return make
 
 
 def fail(fault: Fault) -> int:
@@ -138,6 +128,52 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         # As Text: brackets in a name must not be read as markup.
         table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
     console.print(table)
+
+
+def _command(question: Callable[Concatenate[Catalog, ...], Coroutine[Any, Any, int]]) -> Callable[..., None]:
+    @wraps(question)
+    def command(config: Path | None, assignments: Sequence[str] | None, **asked: Any) -> None:
+        _ask(lambda catalog: question(catalog, **asked), config, assignments)
+
+    # Typer reads a command by its signature. The catalogue's module is loaded when a verb runs; here it is any object.
+    read = signature(question, eval_str=True, locals={"Catalog": object})
+    _catalog, *own = read.parameters.values()
+    first = [each for each in own if each.kind is not Parameter.KEYWORD_ONLY]
+    parameters = (*first, *_SETTINGS, *own[len(first) :])
+    command.__dict__["__signature__"] = read.replace(parameters=parameters, return_annotation=None)
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
+
+
+def _ask(
+    question: Callable[[Catalog], Coroutine[Any, Any, int]], config: Path | None, assignments: Sequence[str] | None
+) -> None:
+    """Ask the organisation whose token is in the settings, and exit with what that gives."""
+    from allocator.providers.credential import CredentialError
+    from allocator.service.edgegap.access import open_catalog
+    from allocator.service.edgegap.declared_file import DeclaredError
+    from allocator.service.edgegap.references import MissingSecret
+
+    settings = load_or_exit(config, assignments, require=frozenset())
+
+    async def asked() -> int:
+        catalog = open_catalog(settings, complain)
+        try:
+            return await question(catalog)
+        finally:
+            await catalog.close()
+
+    try:
+        code = asyncio.run(asked())
+    except CredentialError as error:
+        complain(str(error))
+        code = EXIT_USAGE
+    except (DeclaredError, MissingSecret) as error:
+        for fault in error.faults:
+            complain(fault)
+        code = EXIT_USAGE
+    if code:
+        raise typer.Exit(code)
 
 
 def _at(row: dict[str, Any], path: str) -> Any:

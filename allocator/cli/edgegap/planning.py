@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from allocator.cli.asking import EXIT_FAILURE, complain, json_line, printable
-from allocator.cli.edgegap.asking import EXIT_CHANGES, FileArgument, ask_catalog, code_of, fail
-from allocator.cli.options import ConfigOption, JsonOption, SetOption
+from allocator.cli.edgegap.asking import EXIT_CHANGES, FileArgument, ReplaceActiveOption, code_of, fail
+from allocator.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from allocator.providers.edgegap.catalog.client import Catalog
@@ -26,96 +26,78 @@ if TYPE_CHECKING:
 
 UNDECLARED_SHOWN = 10
 PruneOption = Annotated[bool, typer.Option("--prune", help="Also delete what is there and not in the file.")]
-ReplaceActiveOption = Annotated[
-    bool,
-    typer.Option("--replace-active", help="Also change the image of a version that is active."),
-]
 WriteSecretsOption = Annotated[
     bool,
     typer.Option("--write-secrets", help="Write every secret again; whether one is another cannot be seen."),
 ]
 
 
-def plan(
+async def plan(
+    catalog: Catalog,
     file: FileArgument,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
     *,
     prune: PruneOption = False,
     replace_active: ReplaceActiveOption = False,
     write_secrets: WriteSecretsOption = False,
     tells_changes: Annotated[bool, typer.Option("--exit-code", help="Exit 4 where there are changes.")] = False,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Show what apply would change. Exits 1 where it cannot be done."""
+    from allocator.service.edgegap.plan import Allowed
+    from allocator.service.edgegap.steps import facts
 
-    async def ask(catalog: Catalog) -> int:
-        from allocator.service.edgegap.plan import Allowed
-        from allocator.service.edgegap.steps import facts
-
-        made = await _plan(catalog, file, Allowed(prune, replace_active, write_secrets))
-        if isinstance(made, int):
-            return made
-        if as_json:
-            typer.echo(json_line(facts(made)))
-        else:
-            _print(made)
-        if made.refusals:
-            return EXIT_FAILURE
-        return EXIT_CHANGES if made.changes and tells_changes else 0
-
-    ask_catalog(ask, config, assignments)
+    made = await _plan(catalog, file, Allowed(prune, replace_active, write_secrets))
+    if isinstance(made, int):
+        return made
+    if as_json:
+        typer.echo(json_line(facts(made)))
+    else:
+        _print(made)
+    if made.refusals:
+        return EXIT_FAILURE
+    return EXIT_CHANGES if made.changes and tells_changes else 0
 
 
-def apply(
+async def apply(
+    catalog: Catalog,
     file: FileArgument,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
     *,
     prune: PruneOption = False,
     replace_active: ReplaceActiveOption = False,
     write_secrets: WriteSecretsOption = False,
-) -> None:
+) -> int:
     """Make the catalogue as the file declares it. It can be repeated, and goes on where it was interrupted."""
+    from allocator.service.edgegap.apply import Applied, apply_plan
+    from allocator.service.edgegap.plan import Allowed
+    from allocator.service.edgegap.references import open_vault
 
-    async def ask(catalog: Catalog) -> int:
-        from allocator.service.edgegap.apply import Applied, apply_plan
-        from allocator.service.edgegap.plan import Allowed
-        from allocator.service.edgegap.references import open_vault
-
-        made = await _plan(catalog, file, Allowed(prune, replace_active, write_secrets))
-        if isinstance(made, int):
-            return made
-        _print(made)
-        if made.refusals:
-            complain("nothing was done")
-            return EXIT_FAILURE
-        vault = open_vault(made.references, os.environ, file.parent)
-        ended = await apply_plan(catalog, made, vault, _tell)
-        if isinstance(ended, Applied):
-            typer.echo("the catalogue is as declared")
-            return 0
-        complain(str(ended))
-        return code_of(ended.fault)
-
-    ask_catalog(ask, config, assignments)
-
-
-def export(config: ConfigOption = None, assignments: SetOption = None) -> None:
-    """Print the file that declares what is there now; secrets are references to fill in."""
-
-    async def ask(catalog: Catalog) -> int:
-        from allocator.providers.edgegap.catalog.faults import Fault
-        from allocator.service.edgegap.export import export as text_of
-        from allocator.service.edgegap.snapshot import read_snapshot
-
-        there = await read_snapshot(catalog)
-        if isinstance(there, Fault):
-            return fail(there)
-        typer.echo(text_of(there), nl=False)
+    made = await _plan(catalog, file, Allowed(prune, replace_active, write_secrets))
+    if isinstance(made, int):
+        return made
+    _print(made)
+    if made.refusals:
+        complain("nothing was done")
+        return EXIT_FAILURE
+    vault = open_vault(made.references, os.environ, file.parent)
+    ended = await apply_plan(catalog, made, vault, _tell)
+    if isinstance(ended, Applied):
+        typer.echo("the catalogue is as declared")
         return 0
+    complain(str(ended))
+    return code_of(ended.fault)
 
-    ask_catalog(ask, config, assignments)
+
+async def export(catalog: Catalog) -> int:
+    """Print the file that declares what is there now; secrets are references to fill in."""
+    from allocator.providers.edgegap.catalog.faults import Fault
+    from allocator.service.edgegap.export import export as text_of
+    from allocator.service.edgegap.snapshot import read_snapshot
+
+    there = await read_snapshot(catalog)
+    if isinstance(there, Fault):
+        return fail(there)
+    typer.echo(text_of(there), nl=False)
+    return 0
 
 
 async def _plan(catalog: Catalog, file: Path, allowed: Allowed) -> Plan | int:

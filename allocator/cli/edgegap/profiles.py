@@ -11,13 +11,13 @@ from allocator.cli.edgegap.asking import (
     ProfileArgument,
     StorageArgument,
     VersionArgument,
-    ask_catalog,
     show_row,
     show_rows,
     tell,
+    verb,
 )
 from allocator.cli.edgegap.fields import WithOption, some, whole
-from allocator.cli.options import ConfigOption, JsonOption, SetOption
+from allocator.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from allocator.providers.edgegap.catalog.client import Catalog
@@ -26,120 +26,71 @@ COLUMNS = ("name", "source", "source_type", "destination")
 app = typer.Typer(help="Pull profiles and their links to versions.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command("list")
-def list_(
-    storage: StorageArgument, config: ConfigOption = None, assignments: SetOption = None, *, as_json: JsonOption = False
-) -> None:
+@verb(app, "list")
+async def list_(catalog: Catalog, storage: StorageArgument, *, as_json: JsonOption = False) -> int:
     """List every pull profile of a storage."""
-
-    async def ask(catalog: Catalog) -> int:
-        return show_rows(await catalog.profiles.list(storage), COLUMNS, as_json=as_json)
-
-    ask_catalog(ask, config, assignments)
+    return show_rows(await catalog.profiles.list(storage), COLUMNS, as_json=as_json)
 
 
-@app.command()
-def show(
-    storage: StorageArgument,
-    profile: ProfileArgument,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-    *,
-    as_json: JsonOption = False,
-) -> None:
+@verb(app)
+async def show(
+    catalog: Catalog, storage: StorageArgument, profile: ProfileArgument, *, as_json: JsonOption = False
+) -> int:
     """Show one pull profile."""
-
-    async def ask(catalog: Catalog) -> int:
-        return show_row(await catalog.profiles.get(storage, profile), as_json=as_json)
-
-    ask_catalog(ask, config, assignments)
+    return show_row(await catalog.profiles.get(storage, profile), as_json=as_json)
 
 
-@app.command()
-def create(
-    storage: StorageArgument,
-    profile: ProfileArgument,
-    fields: WithOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-) -> None:
+@verb(app)
+async def create(
+    catalog: Catalog, storage: StorageArgument, profile: ProfileArgument, fields: WithOption = None
+) -> int:
     """Create a pull profile; it needs source, source_type (File or Folder) and destination."""
+    from allocator.service.edgegap.bodies import new_profile
+    from allocator.service.edgegap.declared import DeclaredProfile
 
-    async def ask(catalog: Catalog) -> int:
-        from allocator.service.edgegap.bodies import new_profile
-        from allocator.service.edgegap.declared import DeclaredProfile
-
-        new = new_profile(profile, whole(DeclaredProfile, fields))
-        return tell(await catalog.profiles.create(storage, new), f"created profile {storage}/{profile}")
-
-    ask_catalog(ask, config, assignments)
+    new = new_profile(profile, whole(DeclaredProfile, fields))
+    return tell(await catalog.profiles.create(storage, new), f"created profile {storage}/{profile}")
 
 
-@app.command()
-def update(
-    storage: StorageArgument,
-    profile: ProfileArgument,
-    fields: WithOption = None,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-) -> None:
+@verb(app)
+async def update(
+    catalog: Catalog, storage: StorageArgument, profile: ProfileArgument, fields: WithOption = None
+) -> int:
     """Change fields of a pull profile."""
+    from allocator.providers.edgegap.catalog.sent import ProfileChange
+    from allocator.service.edgegap.declared import DeclaredProfile
 
-    async def ask(catalog: Catalog) -> int:
-        from allocator.providers.edgegap.catalog.sent import ProfileChange
-        from allocator.service.edgegap.declared import DeclaredProfile
-
-        change = ProfileChange(**some(DeclaredProfile, fields))
-        return tell(await catalog.profiles.update(storage, profile, change), f"changed profile {storage}/{profile}")
-
-    ask_catalog(ask, config, assignments)
+    change = ProfileChange(**some(DeclaredProfile, fields))
+    return tell(await catalog.profiles.update(storage, profile, change), f"changed profile {storage}/{profile}")
 
 
-@app.command()
-def delete(
-    storage: StorageArgument, profile: ProfileArgument, config: ConfigOption = None, assignments: SetOption = None
-) -> None:
+@verb(app)
+async def delete(catalog: Catalog, storage: StorageArgument, profile: ProfileArgument) -> int:
     """Delete a pull profile; versions linked to it pull nothing any more."""
-
-    async def ask(catalog: Catalog) -> int:
-        return tell(await catalog.profiles.delete(storage, profile), f"deleted profile {storage}/{profile}")
-
-    ask_catalog(ask, config, assignments)
+    return tell(await catalog.profiles.delete(storage, profile), f"deleted profile {storage}/{profile}")
 
 
-@app.command()
-def link(
+@verb(app)
+async def link(
+    catalog: Catalog,
     storage: StorageArgument,
     profile: ProfileArgument,
     application: ApplicationArgument,
     version: VersionArgument,
-    *,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-) -> None:
+) -> int:
     """Let a version use a pull profile."""
-
-    async def ask(catalog: Catalog) -> int:
-        linked = await catalog.profiles.link(storage, profile, application, version)
-        return tell(linked, f"linked {application}/{version} to {storage}/{profile}")
-
-    ask_catalog(ask, config, assignments)
+    linked = await catalog.profiles.link(storage, profile, application, version)
+    return tell(linked, f"linked {application}/{version} to {storage}/{profile}")
 
 
-@app.command()
-def unlink(
+@verb(app)
+async def unlink(
+    catalog: Catalog,
     storage: StorageArgument,
     profile: ProfileArgument,
     application: ApplicationArgument,
     version: VersionArgument,
-    *,
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-) -> None:
+) -> int:
     """Let a version use a pull profile no more."""
-
-    async def ask(catalog: Catalog) -> int:
-        unlinked = await catalog.profiles.unlink(storage, profile, application, version)
-        return tell(unlinked, f"unlinked {application}/{version} from {storage}/{profile}")
-
-    ask_catalog(ask, config, assignments)
+    unlinked = await catalog.profiles.unlink(storage, profile, application, version)
+    return tell(unlinked, f"unlinked {application}/{version} from {storage}/{profile}")

@@ -8,8 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from allocator.cli.asking import EXIT_FAILURE, json_line, printable
-from allocator.cli.edgegap.asking import ask_catalog, fail, show_rows, tell
-from allocator.cli.options import ConfigOption, JsonOption, SetOption
+from allocator.cli.edgegap.asking import fail, show_rows, tell, verb
+from allocator.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from allocator.providers.edgegap.catalog.client import Catalog
@@ -33,57 +33,39 @@ app = typer.Typer(
 )
 
 
-@app.command("list")
-def list_(
-    image: ImageArgument, config: ConfigOption = None, assignments: SetOption = None, *, as_json: JsonOption = False
-) -> None:
+@verb(app, "list")
+async def list_(catalog: Catalog, image: ImageArgument, *, as_json: JsonOption = False) -> int:
     """List every tag of an image."""
-
-    async def ask(catalog: Catalog) -> int:
-        return show_rows(await catalog.tags.list(image), COLUMNS, as_json=as_json)
-
-    ask_catalog(ask, config, assignments)
+    return show_rows(await catalog.tags.list(image), COLUMNS, as_json=as_json)
 
 
-@app.command()
-def delete(
-    image: ImageArgument,
-    tag: Annotated[str, typer.Argument(metavar="TAG", help="The tag.")],
-    config: ConfigOption = None,
-    assignments: SetOption = None,
-) -> None:
+@verb(app)
+async def delete(
+    catalog: Catalog, image: ImageArgument, tag: Annotated[str, typer.Argument(metavar="TAG", help="The tag.")]
+) -> int:
     """Delete a tag, and the image behind it once no other tag leads there."""
-
-    async def ask(catalog: Catalog) -> int:
-        return tell(await catalog.tags.delete(image, tag), f"deleted tag {image}:{tag}")
-
-    ask_catalog(ask, config, assignments)
+    return tell(await catalog.tags.delete(image, tag), f"deleted tag {image}:{tag}")
 
 
-@app.command("bulk-delete")
-def bulk_delete(
+@verb(app)
+async def bulk_delete(
+    catalog: Catalog,
     image: ImageArgument,
     tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="The tags.")],
-    config: ConfigOption = None,
-    assignments: SetOption = None,
     *,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Delete many tags in one call; each has a result of its own. Exits 1 where one could not be deleted."""
+    from allocator.providers.edgegap.catalog.faults import Fault
 
-    async def ask(catalog: Catalog) -> int:
-        from allocator.providers.edgegap.catalog.faults import Fault
-
-        deleted = await catalog.tags.bulk_delete(image, tags)
-        if isinstance(deleted, Fault):
-            return fail(deleted)
-        if as_json:
-            typer.echo(json_line([each.model_dump() for each in deleted.results]))
-        else:
-            words = {200: "deleted", 204: "deleted", 404: "not there"}
-            for each in deleted.results:
-                says = f": {each.message}" if each.message else ""
-                typer.echo(printable(f"{each.tag}  {words.get(each.status, f'failed ({each.status})')}{says}"))
-        return EXIT_FAILURE if deleted.failed else 0
-
-    ask_catalog(ask, config, assignments)
+    deleted = await catalog.tags.bulk_delete(image, tags)
+    if isinstance(deleted, Fault):
+        return fail(deleted)
+    if as_json:
+        typer.echo(json_line([each.model_dump() for each in deleted.results]))
+    else:
+        words = {200: "deleted", 204: "deleted", 404: "not there"}
+        for each in deleted.results:
+            says = f": {each.message}" if each.message else ""
+            typer.echo(printable(f"{each.tag}  {words.get(each.status, f'failed ({each.status})')}{says}"))
+    return EXIT_FAILURE if deleted.failed else 0

@@ -11,12 +11,12 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from allocator.providers.asking import ask
 from allocator.providers.credential import Credential
 from allocator.providers.edgegap.pace import Kind, Pace
 from allocator.providers.edgegap.wire import (
     Page,
     Status,
-    Unreadable,
     Version,
     read_page,
     read_status,
@@ -25,6 +25,7 @@ from allocator.providers.edgegap.wire import (
 )
 from allocator.providers.exchange import Exchange, Lost, NotSent, Reply
 from allocator.providers.provider import LookupFailed
+from allocator.providers.reading import Unreadable
 from allocator.providers.replies import error_message, is_spoken_by_host
 
 _REPLY_BYTES_MAX = 1024 * 1024
@@ -66,7 +67,7 @@ class Calls:
         match reply:
             case Reply(status=200, body=body):
                 found = read_version(body)
-                return _unread(found) if isinstance(found, Unreadable) else found
+                return found.failed() if isinstance(found, Unreadable) else found
             case Reply():
                 return self._failed(reply)
             case LookupFailed():
@@ -91,7 +92,7 @@ class Calls:
         match reply:
             case Reply(status=200, body=body):
                 status = read_status(body)
-                return _unread(status) if isinstance(status, Unreadable) else status
+                return status.failed() if isinstance(status, Unreadable) else status
             case Reply():
                 return self._failed(reply)
             case LookupFailed():
@@ -104,7 +105,7 @@ class Calls:
         match reply:
             case Reply(status=200, body=body):
                 page = read_page(body)
-                return _unread(page) if isinstance(page, Unreadable) else page
+                return page.failed() if isinstance(page, Unreadable) else page
             case Reply():
                 return self._failed(reply)
             case LookupFailed():
@@ -114,31 +115,19 @@ class Calls:
         """Give the connections back."""
         await self._exchange.close()
 
-    async def _call(self, method: str, *segments: str, query: str | None = None) -> Reply | LookupFailed:
+    async def _call(self, method: str, *segments: str, query: str = "") -> Reply | LookupFailed:
         """Send a call without a body to a path of these segments."""
-        if not all(segment.strip(".") for segment in segments):
-            # A server would fold `.` and `..` away and answer for another path.
-            return LookupFailed("an empty name, or one of dots alone, cannot be asked for")
-        path = "/".join(quote(segment, safe="") for segment in segments)
-        answer = await self._exchange.send(
+        return await ask(
+            self._exchange,
             method,
-            URL(f"{self.base}/{path}" + (f"?{query}" if query else ""), encoded=True),
+            self.base,
+            *segments,
+            query=query,
             timeout_seconds=self.timeout_seconds,
             reply_bytes_max=_LIST_BYTES_MAX if query else _REPLY_BYTES_MAX,
         )
-        match answer:
-            case Reply():
-                return answer
-            case NotSent(message):
-                return LookupFailed(message)
-            case Lost(message, status):
-                return LookupFailed(message, status)
 
     def _failed(self, reply: Reply) -> LookupFailed:
         """Why; a proxy's 4xx says nothing of a deployment, so that its status is not told."""
         message = error_message(reply, (self._credential.token(),))
         return LookupFailed(message, reply.status if is_spoken_by_host(reply) else None)
-
-
-def _unread(unreadable: Unreadable) -> LookupFailed:
-    return LookupFailed(f"the reply cannot be read ({unreadable.fault})", 200)

@@ -28,7 +28,6 @@ from allocator.providers.edgegap.wire import (
     Place,
     Row,
     Status,
-    Unreadable,
     Version,
     deploy_body,
     described_session,
@@ -59,6 +58,7 @@ from allocator.providers.provider import (
     Unknown,
     Unreachable,
 )
+from allocator.providers.reading import Unreadable
 
 T = TypeVar("T")
 
@@ -231,7 +231,7 @@ class EdgegapProvider:
         match status:
             case Status():
                 session = described_session(status)
-                return _unread(session) if isinstance(session, Unreadable) else Found(session)
+                return session.failed() if isinstance(session, Unreadable) else Found(session)
             case LookupFailed():
                 return Absent() if _is_unknown(status) else status
             case None:
@@ -282,10 +282,6 @@ def _is_unknown(answer: Status | LookupFailed | None) -> bool:
 def _rank(row: Row) -> tuple[bool, str, str]:
     """Ready ones first, then the oldest; the same row for whoever asks."""
     return not row.ready, str(row.start_time), row.request_id
-
-
-def _unread(unreadable: Unreadable) -> LookupFailed:
-    return LookupFailed(f"the reply cannot be read ({unreadable.fault})", 200)
 
 
 async def _within(seconds: float, answer: Awaitable[T]) -> T | LookupFailed:

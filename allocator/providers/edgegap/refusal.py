@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from allocator.providers.edgegap.wire import Unreadable, read_named
+from allocator.providers.edgegap.wire import read_named
 from allocator.providers.exchange import Reply
 from allocator.providers.provider import (
     Broken,
@@ -19,6 +19,7 @@ from allocator.providers.provider import (
     StartOutcome,
     Unknown,
 )
+from allocator.providers.reading import Unreadable
 from allocator.providers.replies import error_message, is_spoken_by_host, retry_after_seconds
 
 _UNKNOWN_NAME = re.compile(

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import to_json
 
 from allocator.contract.allocation import Port
@@ -21,6 +20,7 @@ from allocator.contract.request import Player
 from allocator.providers.edgegap.tags import read_tags, tags_of
 from allocator.providers.ports import named
 from allocator.providers.provider import Session, SessionState, StartSpec
+from allocator.providers.reading import PortNumber, Shape, Text, Unreadable, fields_of, unreadable
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -35,25 +35,18 @@ _STATES = {
 _TRANSPORTS = {"udp": ("udp",), "tcp/udp": ("udp", "tcp")}
 """By protocol; every other one (WS, HTTPS, ...) is spoken over TCP."""
 
-_PortNumber = Annotated[int, Field(ge=1, le=65535)]
-_Text = Annotated[str, StringConstraints(min_length=1)]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
-
-
-class _Mapped(_Model):
-    external: _PortNumber
-    internal: _PortNumber
-    protocol: _Text
+class _Mapped(Shape):
+    external: PortNumber
+    internal: PortNumber
+    protocol: Text
     tls_upgrade: bool = False
 
 
-class Described(_Model):
+class Described(Shape):
     """One deployment, as far as a list and a status say the same."""
 
-    request_id: _Text
+    request_id: Text
     public_ip: str | None = None
     fqdn: str | None = None
     start_time: Any = None
@@ -76,28 +69,28 @@ class Status(Described):
     error_detail: str | None = None
 
 
-class _Pagination(_Model):
-    class _Paginator(_Model):
+class _Pagination(Shape):
+    class _Paginator(Shape):
         num_pages: int = 1
 
     has_next: bool = False
     paginator: _Paginator = _Paginator()
 
 
-class Page(_Model):
+class Page(Shape):
     """One page of a list."""
 
     data: list[Row] = Field(default_factory=list)
     pagination: _Pagination = _Pagination()
 
 
-class Stopping(_Model):
+class Stopping(Shape):
     """The reply to a stop, which may say how the deployment stands."""
 
     deployment_summary: Status | None = None
 
 
-class Version(_Model):
+class Version(Shape):
     """What is known of an application's version, as far as a start depends on it."""
 
     is_active: bool = True
@@ -105,15 +98,8 @@ class Version(_Model):
     caching_percent: float | None = None
 
 
-class _Named(_Model):
-    request_id: _Text
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A 2xx reply that does not say what we need; `fault` names the field."""
-
-    fault: str
+class _Named(Shape):
+    request_id: Text
 
 
 def deploy_body(
@@ -287,14 +273,7 @@ def _read(model: type[T], body: bytes) -> T | Unreadable:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        if fault["type"] == "json_invalid":
-            return Unreadable("not JSON")
-        # Names of ours and indexes only: a key of the reply's own could be anything.
-        known = [str(part) for part in fault["loc"] if isinstance(part, int) or part in _FIELDS]
-        return Unreadable(f"{'.'.join(known) or 'reply'}: {fault['type'].replace('_', ' ')}")
+        return unreadable(error, _FIELDS)
 
 
-_FIELDS = frozenset(
-    name for model in (_Mapped, Row, Status, Page, Stopping, Version, _Named) for name in model.model_fields
-)
+_FIELDS = fields_of(_Mapped, Row, Status, Page, Stopping, Version, _Named)

@@ -15,11 +15,11 @@ import aiohttp
 from yarl import URL
 
 from allocator.contract.request import MARK
+from allocator.providers.asking import ask
 from allocator.providers.credential import Credential
 from allocator.providers.exchange import Exchange, Lost, NotSent, Reply
 from allocator.providers.gameye.refusal import refused_start
 from allocator.providers.gameye.wire import (
-    Unreadable,
     read_described,
     read_listed,
     read_locations,
@@ -44,6 +44,7 @@ from allocator.providers.provider import (
     Unknown,
     Unreachable,
 )
+from allocator.providers.reading import Unreadable
 from allocator.providers.replies import error_message, is_spoken_by_host
 
 THROTTLE_STATUSES = frozenset({420, 429})
@@ -129,7 +130,7 @@ class GameyeProvider:
                 return answer
             case Reply(status=200, body=body):
                 session = read_described(body)
-                return _unread(session) if isinstance(session, Unreadable) else Found(session)
+                return session.failed() if isinstance(session, Unreadable) else Found(session)
             case Reply(status=404) if is_spoken_by_host(answer):
                 return Absent()
             case Reply():
@@ -158,7 +159,7 @@ class GameyeProvider:
             case Reply(status=200, body=body):
                 sessions = read_listed(body)
                 if isinstance(sessions, Unreadable):
-                    return _unread(sessions)
+                    return sessions.failed()
                 return tuple(session for session in sessions if session.mark == mark)
             case Reply():
                 return self._failed(answer)
@@ -174,7 +175,7 @@ class GameyeProvider:
                 return answer
             case Reply(status=200, body=body):
                 locations = read_locations(body)
-                return _unread(locations) if isinstance(locations, Unreadable) else Offered(frozenset(locations))
+                return locations.failed() if isinstance(locations, Unreadable) else Offered(frozenset(locations))
             case Reply():
                 return self._failed(answer)
 
@@ -186,7 +187,7 @@ class GameyeProvider:
                 return answer
             case Reply(status=200, body=body):
                 exists = read_tag(body)
-                return _unread(exists) if isinstance(exists, Unreadable) else exists
+                return exists.failed() if isinstance(exists, Unreadable) else exists
             case Reply():
                 return self._failed(answer)
 
@@ -194,33 +195,20 @@ class GameyeProvider:
         """Give the connections back."""
         await self._exchange.close()
 
-    async def _call(
-        self, method: str, timeout_seconds: float, *segments: str, query: str | None = None
-    ) -> Reply | LookupFailed:
+    async def _call(self, method: str, timeout_seconds: float, *segments: str, query: str = "") -> Reply | LookupFailed:
         """Send a call without a body to a path of these segments."""
-        if not all(segment.strip(".") for segment in segments):
-            # A server would fold `.` and `..` away and answer for another path.
-            return LookupFailed(
-                "an empty name, or one of dots alone, cannot be asked for; check the session id or image"
-            )
-        path = "/".join(quote(segment, safe="") for segment in segments)
-        url = URL(f"{self._base}/{path}" + (f"?{query}" if query else ""), encoded=True)
-        bytes_max = _LIST_BYTES_MAX if query else _SESSION_BYTES_MAX
-        answer = await self._exchange.send(method, url, timeout_seconds=timeout_seconds, reply_bytes_max=bytes_max)
-        match answer:
-            case Reply():
-                return answer
-            case NotSent(message):
-                return LookupFailed(message)
-            case Lost(message, status):
-                return LookupFailed(message, status)
+        return await ask(
+            self._exchange,
+            method,
+            self._base,
+            *segments,
+            query=query,
+            timeout_seconds=timeout_seconds,
+            reply_bytes_max=_LIST_BYTES_MAX if query else _SESSION_BYTES_MAX,
+        )
 
     def _failed(self, reply: Reply) -> LookupFailed:
         return LookupFailed(error_message(reply, (self._credential.token(),)), reply.status)
-
-
-def _unread(unreadable: Unreadable) -> LookupFailed:
-    return LookupFailed(f"the reply cannot be read ({unreadable.fault})", 200)
 
 
 def _base_url(text: str) -> str:

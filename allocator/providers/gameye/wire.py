@@ -1,8 +1,7 @@
 """The JSON of Gameye's session API: the body of a start, and the replies that are good news.
 
 In: what to run, or the bytes of a 2xx reply. Out: bytes, or a `Session`, or `Unreadable` with the field that is at
-fault. Tolerant of fields that are new, strict on those we need; `unreadable` names fields, never values, since a
-session's description echoes its `env`.
+fault. Tolerant of fields that are new, strict on those we need.
 
 POST and GET differ (`ports` list, `port` map): both are read into the same ports. Left to others: every other status.
 """
@@ -12,16 +11,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from allocator.contract.allocation import Port
 from allocator.contract.request import MARK, NAMESPACE_MARK, REQUEST_MARK
 from allocator.providers.ports import merged, port_key
 from allocator.providers.provider import Session, SessionState, StartSpec
+from allocator.providers.reading import PortNumber, Shape, Text, Unreadable, fields_of, unreadable
 
 _STATES = {
     "created": SessionState.ALIVE,
@@ -33,66 +32,53 @@ _STATES = {
     "shuttingdown": SessionState.ENDED,
 }
 
-_PortNumber = Annotated[int, Field(ge=1, le=65535)]
-_Text = Annotated[str, StringConstraints(min_length=1)]
 _Protocol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{1,8}$")]
 _PortKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5}/[A-Za-z]{1,8}$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
-
-
-class _Mapped(_Model):
+class _Mapped(Shape):
     type: _Protocol
-    container: _PortNumber
-    host: _PortNumber
+    container: PortNumber
+    host: PortNumber
 
 
-class _Started(_Model):
+class _Started(Shape):
     id: str | None = None
-    host: _Text
+    host: Text
     ports: list[_Mapped]
 
 
-class _Described(_Model):
+class _Described(Shape):
     """`host` and `port` may be missing where a session has ended; what is `Any` is read with care below."""
 
-    id: _Text
+    id: Text
     image: str
     location: str
     host: str | None = None
-    port: dict[_PortKey, _PortNumber] | None = None
+    port: dict[_PortKey, PortNumber] | None = None
     created: Any = None
     status: Any = None
     labels: Any = None
 
 
-class _Listed(_Model):
+class _Listed(Shape):
     sessions: list[_Described]
 
 
-class _Location(_Model):
-    id: _Text
+class _Location(Shape):
+    id: Text
 
 
-class _Locations(_Model):
+class _Locations(Shape):
     locations: list[_Location]
 
 
-class _Tag(_Model):
+class _Tag(Shape):
     exists: bool
 
 
 _STARTED = TypeAdapter(_Started)
 _DESCRIBED = TypeAdapter(_Described)
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A 2xx reply that does not say what we need; `fault` names the field."""
-
-    fault: str
 
 
 def start_body(session_id: str, location: str, spec: StartSpec) -> bytes:
@@ -222,16 +208,7 @@ def _milliseconds(created: object) -> int | None:
 
 
 def _unreadable(error: ValidationError) -> Unreadable:
-    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    if fault["type"] == "json_invalid":
-        return Unreadable("not JSON")
-    # Field names of ours and indexes only: a key of the reply's own could be anything.
-    known = [str(part) for part in fault["loc"] if isinstance(part, int) or part in _FIELDS]
-    return Unreadable(f"{'.'.join(known) or 'reply'}: {fault['type'].replace('_', ' ')}")
+    return unreadable(error, _FIELDS)
 
 
-_FIELDS = frozenset(
-    name
-    for model in (_Mapped, _Started, _Described, _Listed, _Location, _Locations, _Tag)
-    for name in model.model_fields
-)
+_FIELDS = fields_of(_Mapped, _Started, _Described, _Listed, _Location, _Locations, _Tag)

@@ -20,15 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiohttp import web
-from pydantic import ValidationError
 
-from allocator.simulator.bodies import Violation, read_boolean, read_json
+from allocator.simulator.control import LedgerAndSettings, read_object, wrong
 from allocator.simulator.edgegap.catalog_shapes import overview
 from allocator.simulator.edgegap.deployment import State
 from allocator.simulator.edgegap.fleet import Fleet
 from allocator.simulator.edgegap.refused import Refused
 from allocator.simulator.edgegap.settings import SimulatorSettings
-from allocator.simulator.tables import sentence
 
 
 class ControlDoor:
@@ -38,58 +36,27 @@ class ControlDoor:
         self, fleet: Callable[[], Fleet], *, apply: Callable[[SimulatorSettings], None], reset: Callable[[], None]
     ) -> None:
         self._fleet = fleet
-        self._apply = apply
-        self._reset = reset
+        self._shared = LedgerAndSettings(fleet, SimulatorSettings, rows="rows", apply=apply, reset=reset)
 
     def routes(self) -> list[web.RouteDef]:
         """The five paths of the control door."""
         return [
-            web.get("/_simulator/ledger", self._show),
+            *self._shared.routes(),
             web.get("/_simulator/catalog", self._show_catalog),
-            web.delete("/_simulator/ledger", self._clear),
-            web.put("/_simulator/settings", self._configure),
             web.put("/_simulator/deployments/{id}", self._set_state),
         ]
-
-    async def _show(self, request: web.Request) -> web.Response:
-        rows = read_boolean("rows", request.query.get("rows", "true"))
-        if isinstance(rows, Violation):
-            return _wrong(f"{rows.field} {rows.description}")
-        fleet = self._fleet()
-        fleet.settle()
-        return web.json_response(fleet.ledger.to_json(rows=rows))
 
     async def _show_catalog(self, _request: web.Request) -> web.Response:
         return web.json_response(overview(self._fleet().catalog))
 
-    async def _clear(self, _request: web.Request) -> web.Response:
-        self._reset()
-        return web.Response(status=204)
-
-    async def _configure(self, request: web.Request) -> web.Response:
-        body = read_json(await request.read())
-        if isinstance(body, Violation):
-            return _wrong(f"{body.field} {body.description}")
-        try:
-            settings = SimulatorSettings.model_validate(body)
-        except ValidationError as error:
-            return _wrong(sentence(error))
-        self._apply(settings)
-        return web.Response(status=204)
-
     async def _set_state(self, request: web.Request) -> web.Response:
-        body = read_json(await request.read())
-        asked = body if isinstance(body, dict) else {}
+        asked = await read_object(request)
         state, detail = asked.get("state"), asked.get("detail")
         if state not in list(State):
-            return _wrong(f"state must be one of {', '.join(State)}")
+            return wrong(f"state must be one of {', '.join(State)}")
         outcome = self._fleet().set_state(
             request.match_info["id"], State(state), None if detail is None else str(detail)
         )
         if isinstance(outcome, Refused):
             return web.json_response({"message": outcome.message}, status=404)
         return web.json_response(outcome.to_json())
-
-
-def _wrong(message: str) -> web.Response:
-    return web.json_response({"message": message}, status=422)

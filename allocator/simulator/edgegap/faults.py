@@ -12,7 +12,6 @@ and these of the word about it: `lost_webhook` (never sent), `late_webhook` (sen
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -21,7 +20,7 @@ from allocator.simulator import faults as shared
 from allocator.simulator.tables import Names, Seconds, SpanSeconds, split
 
 
-class Operation(StrEnum):
+class Operation(shared.Calls):
     """The calls of the vendor's API, those of its catalogue as two kinds; and the one that the vendor makes."""
 
     DEPLOY = "deploy"
@@ -31,9 +30,6 @@ class Operation(StrEnum):
     CATALOG_READ = "catalog_read"
     CATALOG_WRITE = "catalog_write"
     WEBHOOK = "webhook"
-
-    # An enum's own hash is a Python call, and the dice look up every call's operation.
-    __hash__ = str.__hash__
 
 
 class _AtLocations(shared.Strike):

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from allocator.simulator.edgegap.settings import SimulatorSettings
-from allocator.simulator.script import fault_tables, load_settings, parts, tables
+from allocator.simulator.script import fault_tables, laid_over, load_settings, parts, tables
 
 _FAULT_KEYS = {"location": "locations"}
 
@@ -58,11 +58,13 @@ def load(script: Path | None, options: Options) -> SimulatorSettings:
 
 
 def _overlaid(table: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    merged = dict(table)
-    for name in ("token", "start_seconds", "any_application", "seed"):
-        value = getattr(options, name)
-        if value is not None:
-            merged[name] = value
+    merged = laid_over(
+        table,
+        token=options.token,
+        start_seconds=options.start_seconds,
+        any_application=options.any_application,
+        seed=options.seed,
+    )
     if options.locations:
         locations = tables(merged.get("locations", {}), "[locations.amsterdam]")
         # The default locations are known by name, so that one can be made small without saying where it is.

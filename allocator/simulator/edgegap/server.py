@@ -25,10 +25,10 @@ from allocator.simulator.edgegap.ledger import Ledger
 from allocator.simulator.edgegap.settings import SimulatorSettings
 from allocator.simulator.edgegap.storage_api import StorageApi
 from allocator.simulator.edgegap.webhooks import Webhooks
-from allocator.simulator.serving import Serving
+from allocator.simulator.vendor import SimulatedVendor
 
 
-class EdgegapSimulator:
+class EdgegapSimulator(SimulatedVendor[SimulatorSettings, Fleet]):
     """A simulated Edgegap on this machine."""
 
     def __init__(
@@ -39,20 +39,14 @@ class EdgegapSimulator:
         port: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        self._settings = settings or SimulatorSettings()
+        settings = settings or SimulatorSettings()
         self._clock = clock or Clock()
-        self._serving = Serving(host, port)
-        self._front = Front(lambda: self._fleet, self._clock, self._settings.seed)
+        self._front = Front(lambda: self._fleet, self._clock, settings.seed)
         self._api = DeploymentApi(self._front, self._clock)
         self._webhooks = Webhooks(lambda: self._fleet, self._clock, self._api.describe)
         self._wake = asyncio.Event()
         self._playing: asyncio.Task[None] | None = None
-        self._fleet = self._new_fleet()
-
-    @property
-    def base_url(self) -> str:
-        """Where it serves, without a slash at the end."""
-        return self._serving.base_url
+        super().__init__(settings, self._make_fleet, host, port)
 
     @property
     def ledger(self) -> Ledger:
@@ -60,19 +54,9 @@ class EdgegapSimulator:
         self._fleet.settle()
         return self._fleet.ledger
 
-    @property
-    def fleet(self) -> Fleet:
-        """The deployments themselves, to stop them or put them into a state without HTTP; another after `reset`."""
-        return self._fleet
-
-    def apply(self, settings: SimulatorSettings) -> None:
-        """Go by other settings from now on; deployments, catalogue and rates already used stay as they are."""
-        self._settings = settings
-        self._fleet.apply(settings)
-
     def reset(self) -> None:
         """Begin again with the same settings: no deployments, no calls, the catalogue and the dice as at the start."""
-        self._fleet = self._new_fleet()
+        super().reset()
         self._wake.set()
 
     async def __aenter__(self) -> Self:
@@ -88,7 +72,7 @@ class EdgegapSimulator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._serving.close()
+        await super().__aexit__(kind, error, trace)
         await self._webhooks.close()
         if self._playing is not None:
             self._playing.cancel()
@@ -102,8 +86,8 @@ class EdgegapSimulator:
         apis = (self._api, CatalogApi(catalog), StorageApi(catalog), control)
         return [route for api in apis for route in api.routes()]
 
-    def _new_fleet(self) -> Fleet:
-        return Fleet(self._settings, self._clock, told=self._webhooks.tell, scheduled=self._wake.set)
+    def _make_fleet(self, settings: SimulatorSettings) -> Fleet:
+        return Fleet(settings, self._clock, told=self._webhooks.tell, scheduled=self._wake.set)
 
     async def _play(self) -> None:
         """Let states be entered when they are due: nobody may be asking, but webhooks wait for it."""

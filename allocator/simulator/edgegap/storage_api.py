@@ -5,14 +5,14 @@ In: requests. Out: each one read and handed on with what is to be done to the ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
 from allocator.simulator.delivery import Reply
 from allocator.simulator.edgegap import catalog_bodies as bodies
 from allocator.simulator.edgegap import catalog_shapes as shapes
-from allocator.simulator.edgegap.catalog import Catalog
+from allocator.simulator.edgegap.catalog import Catalog, Profile
 from allocator.simulator.edgegap.catalog_front import Answer, CatalogFront, done, shown
 from allocator.simulator.edgegap.records import Record
 from allocator.simulator.edgegap.refused import Refused
@@ -115,13 +115,7 @@ class StorageApi:
     async def _link(self, request: web.Request) -> web.StreamResponse:
         names = request.match_info
 
-        def act(catalog: Catalog) -> Answer:
-            profile = catalog.profile(names["storage"], names["profile"])
-            version = catalog.version(names["app"], names["version"])
-            if isinstance(profile, Refused):
-                return profile
-            if isinstance(version, Refused):
-                return version
+        def act(catalog: Catalog, profile: Profile, version: Record) -> Answer:
             at_ms = catalog.link(profile, version)
             return shapes.link(
                 app=names["app"],
@@ -131,20 +125,29 @@ class StorageApi:
                 at_ms=at_ms,
             )
 
-        return await self._front.do(request, act)
+        return await self._of_both(request, act)
 
     async def _unlink(self, request: web.Request) -> web.StreamResponse:
         names = request.match_info
 
-        def act(catalog: Catalog) -> Answer:
-            profile = catalog.profile(names["storage"], names["profile"])
-            version = catalog.version(names["app"], names["version"])
-            if isinstance(profile, Refused):
-                return profile
-            if isinstance(version, Refused):
-                return version
+        def act(_catalog: Catalog, profile: Profile, version: Record) -> Answer:
             if profile.links.pop(version, None) is None:
                 return Refused(404, f"{names['profile']} is not linked to {names['app']} {names['version']}")
             return Reply(204, headers={})
 
-        return await self._front.do(request, act)
+        return await self._of_both(request, act)
+
+    async def _of_both(
+        self, request: web.Request, act: Callable[[Catalog, Profile, Record], Answer]
+    ) -> web.StreamResponse:
+        """Act on the profile and the version that the path names, the profile missed first."""
+        names = request.match_info
+
+        def find(catalog: Catalog) -> Answer:
+            profile = catalog.profile(names["storage"], names["profile"])
+            version = catalog.version(names["app"], names["version"])
+            if isinstance(profile, Refused):
+                return profile
+            return version if isinstance(version, Refused) else act(catalog, profile, version)
+
+        return await self._front.do(request, find)

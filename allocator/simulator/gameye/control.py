@@ -19,13 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiohttp import web
-from pydantic import ValidationError
 
-from allocator.simulator.bodies import Violation, read_boolean, read_json
+from allocator.simulator.control import LedgerAndSettings, read_object, wrong
 from allocator.simulator.gameye.fleet import Fleet, Refused
 from allocator.simulator.gameye.ledger import Status
 from allocator.simulator.gameye.settings import SimulatorSettings
-from allocator.simulator.tables import sentence
 
 
 class ControlDoor:
@@ -35,51 +33,17 @@ class ControlDoor:
         self, fleet: Callable[[], Fleet], *, apply: Callable[[SimulatorSettings], None], reset: Callable[[], None]
     ) -> None:
         self._fleet = fleet
-        self._apply = apply
-        self._reset = reset
+        self._shared = LedgerAndSettings(fleet, SimulatorSettings, rows="sessions", apply=apply, reset=reset)
 
     def routes(self) -> list[web.RouteDef]:
         """The four paths of the control door."""
-        return [
-            web.get("/_simulator/ledger", self._show),
-            web.delete("/_simulator/ledger", self._clear),
-            web.put("/_simulator/settings", self._configure),
-            web.put("/_simulator/sessions/{id}", self._set_status),
-        ]
-
-    async def _show(self, request: web.Request) -> web.Response:
-        sessions = read_boolean("sessions", request.query.get("sessions", "true"))
-        if isinstance(sessions, Violation):
-            return _wrong(f"{sessions.field} {sessions.description}")
-        fleet = self._fleet()
-        fleet.settle()
-        return web.json_response(fleet.ledger.to_json(sessions=sessions))
-
-    async def _clear(self, _request: web.Request) -> web.Response:
-        self._reset()
-        return web.Response(status=204)
-
-    async def _configure(self, request: web.Request) -> web.Response:
-        body = read_json(await request.read())
-        if isinstance(body, Violation):
-            return _wrong(f"{body.field} {body.description}")
-        try:
-            settings = SimulatorSettings.model_validate(body)
-        except ValidationError as error:
-            return _wrong(sentence(error))
-        self._apply(settings)
-        return web.Response(status=204)
+        return [*self._shared.routes(), web.put("/_simulator/sessions/{id}", self._set_status)]
 
     async def _set_status(self, request: web.Request) -> web.Response:
-        body = read_json(await request.read())
-        status = body.get("status") if isinstance(body, dict) else None
+        status = (await read_object(request)).get("status")
         if status not in list(Status):
-            return _wrong(f"status must be one of {', '.join(Status)}")
+            return wrong(f"status must be one of {', '.join(Status)}")
         outcome = self._fleet().set_status(request.match_info["id"], Status(status))
         if isinstance(outcome, Refused):
             return web.json_response({"message": outcome.details}, status=outcome.status)
         return web.json_response(outcome.to_json())
-
-
-def _wrong(message: str) -> web.Response:
-    return web.json_response({"message": message}, status=422)

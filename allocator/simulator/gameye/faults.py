@@ -6,7 +6,6 @@ and the regions it strikes, and two of Gameye's own, which colour an answer (`du
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -15,7 +14,7 @@ from allocator.simulator import faults as shared
 from allocator.simulator.tables import Names, split
 
 
-class Operation(StrEnum):
+class Operation(shared.Calls):
     """The ten calls of the vendor's API."""
 
     START = "start"
@@ -28,9 +27,6 @@ class Operation(StrEnum):
     TAG = "tag"
     LOGS = "logs"
     ARTIFACTS = "artifacts"
-
-    # An enum's own hash is a Python call, and the dice look up every call's operation.
-    __hash__ = str.__hash__
 
 
 class _InRegions(shared.Strike):

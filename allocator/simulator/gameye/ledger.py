@@ -161,8 +161,8 @@ class Ledger:
         """The most POSTs, whatever their answer, that came in any rolling second, by location."""
         return {place: peak.per_second_max for place, peak in self._posts.items()}
 
-    def to_json(self, *, sessions: bool = True) -> dict[str, Any]:
-        """What the control door shows; without `sessions` only the counts, which is quick whatever was started."""
+    def to_json(self, *, rows: bool = True) -> dict[str, Any]:
+        """What the control door shows; without `rows` only the counts, which is quick whatever was started."""
         shown: dict[str, Any] = {
             "sessions_total": len(self.sessions),
             "posts_total": len(self.posts),
@@ -171,7 +171,7 @@ class Ledger:
             "starts_per_second_max": self.starts_per_second_max(),
             "posts_per_second_max": self.posts_per_second_max(),
         }
-        if sessions:
+        if rows:
             shown["sessions"] = [session.to_json() for session in self.sessions]
         return shown
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from allocator.simulator.gameye.settings import SimulatorSettings
-from allocator.simulator.script import fault_tables, load_settings, parts, tables
+from allocator.simulator.script import fault_tables, laid_over, load_settings, parts, tables
 
 _REGION_KEYS = {"rate": "starts_per_second"}
 _POOL_KEYS = {"warm": "size", "warm_image": "image", "own_ids": "own_ids"}
@@ -57,11 +57,7 @@ def load(script: Path | None, options: Options) -> SimulatorSettings:
 
 
 def _overlaid(table: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    merged = dict(table)
-    for name in ("token", "throttle_status", "seed"):
-        value = getattr(options, name)
-        if value is not None:
-            merged[name] = value
+    merged = laid_over(table, token=options.token, throttle_status=options.throttle_status, seed=options.seed)
     if options.regions:
         regions = tables(merged.get("regions", {}), "[regions.europe]")
         for option in options.regions:

@@ -6,7 +6,6 @@ that nothing of it is left after `__aexit__`.
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Self
 
 from allocator.simulator.clock import Clock
@@ -15,10 +14,10 @@ from allocator.simulator.gameye.control import ControlDoor
 from allocator.simulator.gameye.fleet import Fleet
 from allocator.simulator.gameye.ledger import Ledger
 from allocator.simulator.gameye.settings import SimulatorSettings
-from allocator.simulator.serving import Serving
+from allocator.simulator.vendor import SimulatedVendor
 
 
-class GameyeSimulator:
+class GameyeSimulator(SimulatedVendor[SimulatorSettings, Fleet]):
     """A simulated Gameye on this machine."""
 
     def __init__(
@@ -29,15 +28,8 @@ class GameyeSimulator:
         port: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        self._settings = settings or SimulatorSettings()
         self._clock = clock or Clock()
-        self._fleet = Fleet(self._settings, self._clock)
-        self._serving = Serving(host, port)
-
-    @property
-    def base_url(self) -> str:
-        """Where it serves, without a slash at the end."""
-        return self._serving.base_url
+        super().__init__(settings or SimulatorSettings(), lambda settings: Fleet(settings, self._clock), host, port)
 
     @property
     def ledger(self) -> Ledger:
@@ -45,27 +37,8 @@ class GameyeSimulator:
         self._fleet.settle()
         return self._fleet.ledger
 
-    @property
-    def fleet(self) -> Fleet:
-        """The sessions themselves, to stop them or put them into a state without HTTP; another one after `reset`."""
-        return self._fleet
-
-    def apply(self, settings: SimulatorSettings) -> None:
-        """Go by other settings from now on; sessions, and rates already used, stay as they are."""
-        self._settings = settings
-        self._fleet.apply(settings)
-
-    def reset(self) -> None:
-        """Begin again with the same settings: no sessions, no POSTs, dice as at the start."""
-        self._fleet = Fleet(self._settings, self._clock)
-
     async def __aenter__(self) -> Self:
         api = VendorApi(lambda: self._fleet, self._clock)
         control = ControlDoor(lambda: self._fleet, apply=self.apply, reset=self.reset)
         await self._serving.open([*api.routes(), *control.routes()], api.unrouted)
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._serving.close()

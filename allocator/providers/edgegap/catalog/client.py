@@ -219,8 +219,8 @@ class Catalog:
         """Use the given session, which stays its owner's, or make one; inside a running loop."""
         self.base_url = base_url
         exchange = Exchange(token, session, scheme="token")
-        # Jitter, not secrets.
-        self._wire = Wire(base_url, exchange, token, pause=pause, chance=chance or random.Random())  # noqa: S311
+        chance = chance or random.Random()  # noqa: S311 - jitter, not secrets
+        self._wire = Wire(base_url, exchange, token, pause=pause, chance=chance)
         self.applications = Applications(self._wire)
         self.versions = Versions(self._wire)
         self.tags = ImageTags(self._wire)
