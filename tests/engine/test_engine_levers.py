@@ -44,7 +44,7 @@ class Load:
         begun = loop.time()
         while True:
             self.ids.append(f"m-{len(self.ids)}")
-            await self._fleet.send(id=self.ids[-1], timeout_seconds=120, **self._request)
+            await self._fleet.send(id=self.ids[-1], timeout_seconds=600, **self._request)
             await asyncio.sleep(begun + len(self.ids) / RATE - loop.time())
 
     async def more(self, count: int) -> None:
