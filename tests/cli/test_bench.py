@@ -67,13 +67,16 @@ def processes_naming(text: str) -> list[str]:
     return lines
 
 
-async def test_a_backlog_is_served_by_both_sides_and_every_cost_is_told(tmp_path: Path) -> None:
-    code, report, err = await run_bench(tmp_path, "--backlog", "200", "--compare", "--rounds", "1")
+@pytest.mark.parametrize(("option", "other"), [("--compare", "bare"), ("--traces", "traced")])
+async def test_a_backlog_is_served_by_both_sides_and_every_cost_is_told(
+    tmp_path: Path, option: str, other: str
+) -> None:
+    code, report, err = await run_bench(tmp_path, "--backlog", "200", option, "--rounds", "1")
 
     assert code == 0, err
     assert report["complete"]
     assert report["load"] == {"kind": "backlog", "matches": 200}
-    for side in ("allocator", "bare"):
+    for side in ("allocator", other):
         (only,) = report["sides"][side]["rounds"]
         assert (only["allocated"], only["ended_otherwise"], only["unanswered"]) == (200, 0, 0)
         assert only["added_ms"] is None
@@ -120,7 +123,14 @@ async def test_ctrl_c_ends_all_that_was_started(tmp_path: Path, wait_until: Wait
 
 
 @pytest.mark.parametrize(
-    "options", [("--rate", "5", "--backlog", "50"), ("--growth", "--compare"), ("--rate", "90000", "--seconds", "900")]
+    "options",
+    [
+        ("--rate", "5", "--backlog", "50"),
+        ("--growth", "--compare"),
+        ("--rate", "90000", "--seconds", "900"),
+        ("--traces", "--compare"),
+        ("--traces", "--simulator"),
+    ],
 )
 def test_options_that_do_not_go_together_are_refused_by_name(options: tuple[str, ...]) -> None:
     refused = CliRunner().invoke(app, ["bench", *options])
@@ -203,6 +213,7 @@ def test_the_stub_answers_as_gameye_does_with_the_id_that_was_sent() -> None:
     started = read_started(answer, "0b2b6e0c-d07e", "europe", StartSpec(image="bench"))
     assert isinstance(started, Session)
     assert json.loads(answer)["id"] == "0b2b6e0c-d07e"
+    assert reply(b"POST /v1/traces HTTP/1.1\r\nContent-Length: 1\r\n\r\nx").startswith(b"HTTP/1.1 200 ")
 
 
 def a_round(side: Side, rate: float) -> Round:
@@ -233,12 +244,16 @@ def a_round(side: Side, rate: float) -> Round:
 
 def test_a_ratio_is_the_median_of_pairs_that_ran_one_after_the_other() -> None:
     rates = [(100, 200), (10, 10), (300, 400)]  # the machine was slow at the second pair
-    rounds = [a_round(side, rate) for pair in rates for side, rate in zip(Side, pair, strict=True)]
+    rounds = [
+        a_round(side, rate) for pair in rates for side, rate in zip((Side.ALLOCATOR, Side.BARE), pair, strict=True)
+    ]
     report = Report(Backlog(10), Setup(), {"pinned": True}, tuple(rounds))
     assert report.ratios()["allocations_per_second"] == {"median": 0.75, "pairs": [0.5, 1.0, 0.75]}
     assert report.ratios()["worker_cpu_ms"]["median"] == pytest.approx(4 / 3)
     assert report.ratios()["provider_cpu_ms"]["median"] is None
     assert report.medians(Side.ALLOCATOR)["allocations_per_second"] == 100
+    traced = Report(Backlog(10), Setup(), {}, (a_round(Side.ALLOCATOR, 100), a_round(Side.TRACED, 90)))
+    assert traced.ratios()["allocations_per_second"]["median"] == pytest.approx(0.9)
 
 
 def test_a_match_without_a_server_makes_the_report_incomplete() -> None:

@@ -39,7 +39,7 @@ def bench(
         str | None, typer.Option(metavar="URL", help="A server instead of an embedded one; it is left as it was.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Rounds; 1, or 5 with --compare.", show_default=False)
+        int | None, typer.Option(min=1, max=100, help="Rounds; 1, or 5 in turn with another.", show_default=False)
     ] = None,
     patience_seconds: Annotated[
         float, typer.Option(min=1, max=3600, help="How long a round may go on after its last match was sent.")
@@ -48,6 +48,9 @@ def bench(
     simulator: Annotated[bool, typer.Option("--simulator", help="The simulated Gameye instead of a stub.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="In turn with a bare loop: the same libraries, no guarantee.")
+    ] = False,
+    traces: Annotated[
+        bool, typer.Option("--traces", help="In turn with the same workers that send traces; needs the extra otel.")
     ] = False,
     growth: Annotated[
         bool, typer.Option("--growth", help="The cost as backlog, regions, kept answers and processes grow, instead.")
@@ -61,8 +64,12 @@ def bench(
     """Measure what an allocation costs and how long it takes on this machine, and leave nothing behind."""
     if rate is not None and backlog is not None:
         _refuse("--rate and --backlog are both given; keep one of the two")
-    if growth and (rate is not None or backlog is not None or compare or rounds is not None):
-        _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare and --rounds")
+    if compare and traces:
+        _refuse("--compare and --traces are both given; keep one of the two")
+    if growth and (rate is not None or backlog is not None or compare or traces or rounds is not None):
+        _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare, --traces and --rounds")
+    if traces and simulator:
+        _refuse("--traces are sent to the stub; leave out --simulator")
     setup = Setup(
         processes=processes,
         in_flight=in_flight,
@@ -75,11 +82,12 @@ def bench(
     load: Load = Backlog(backlog or BACKLOG) if rate is None else OpenLoop(rate, seconds, arrivals, seed)
     if load.matches > MATCHES_MAX:
         _refuse(f"--rate times --seconds is {load.matches:,} matches; at most {MATCHES_MAX:,}")
-    sides = tuple(Side) if compare else (Side.ALLOCATOR,)
+    others = (Side.BARE,) * compare + (Side.TRACED,) * traces
     from allocator.cli.bench.run import grow, guarded, measure
     from allocator.service.process import run_loop
 
-    counted = rounds or (COMPARED_ROUNDS if compare else 1)
+    counted = rounds or (COMPARED_ROUNDS if others else 1)
+    sides = (Side.ALLOCATOR, *others)
     main = grow(setup, largest, as_json=as_json) if growth else measure(setup, load, sides, counted, as_json=as_json)
     raise typer.Exit(run_loop(guarded(main)))
 

@@ -12,6 +12,8 @@ class Side(StrEnum):
 
     ALLOCATOR = "allocator"
     BARE = "bare"
+    TRACED = "traced"
+    """The allocator with traces on, sent to the provider's process."""
 
 
 class Arrivals(StrEnum):

@@ -1,8 +1,8 @@
 """Rounds in numbers: medians, ratios, JSON.
 
 In: rounds of one side or two, in the order they ran. Out: a `Report`. A ratio is that of a pair, the allocator's round
-over the bare loop's after it, so that what changes on the machine meanwhile weighs on both; of the pairs the median
-counts.
+over the bare loop's after it, or the traced one's over the allocator's before it, so that what changes on the machine
+meanwhile weighs on both; of the pairs the median counts.
 """
 
 from __future__ import annotations
@@ -62,11 +62,12 @@ class Report:
         return medians
 
     def ratios(self) -> dict[str, dict[str, Any]]:
-        """Allocator over bare loop, by number: the median of the pairs, and each pair."""
-        pairs = list(zip(self.of(Side.ALLOCATOR), self.of(Side.BARE), strict=False))
+        """Allocator over bare loop, or traced over untraced, by number: the median of the pairs, and each pair."""
+        above, below = (Side.TRACED, Side.ALLOCATOR) if self.of(Side.TRACED) else (Side.ALLOCATOR, Side.BARE)
+        pairs = list(zip(self.of(above), self.of(below), strict=False))
         ratios = {}
         for name in NUMBERS:
-            each = [_ratio(getattr(ours, name), getattr(bare, name)) for ours, bare in pairs]
+            each = [_ratio(getattr(one, name), getattr(other, name)) for one, other in pairs]
             ratios[name] = {"median": _median(each), "pairs": each}
         return ratios
 
@@ -84,7 +85,7 @@ class Report:
                 if self.of(side)
             },
         }
-        if self.of(Side.BARE):
+        if self.of(Side.BARE) or self.of(Side.TRACED):
             data["ratios"] = self.ratios()
         return data
 

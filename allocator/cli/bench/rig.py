@@ -172,7 +172,8 @@ class Rig:
         return ["allocator", "simulate", "gameye", "--json", *regions]
 
     async def _start(self, name: str, *words: str) -> Process:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ALLOCATOR_")}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("ALLOCATOR_", "OTEL_"))}
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = self._provider_url  # which the traced ones alone look at
         with (self._directory / f"{name}.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", *words),
@@ -206,9 +207,12 @@ def fresh_keys() -> Keys:
 
 
 def _words(side: Side, config: Path, number: int) -> tuple[str, ...]:
+    worker = ("allocator", "worker", "--config", str(config), "--set", "admin.port=0", "--print-address")
     match side:
         case Side.ALLOCATOR:
-            return ("allocator", "worker", "--config", str(config), "--set", "admin.port=0", "--print-address")
+            return worker
+        case Side.TRACED:
+            return (*worker, "--set", "telemetry.traces=otlp")
         case Side.BARE:
             return ("allocator.cli.bench.bare", str(config), f"bare-{number}")
 

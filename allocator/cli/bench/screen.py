@@ -63,7 +63,7 @@ def progress(each: Round) -> str:
 
 def _table(report: Report) -> Table:
     sides = [side for side in Side if report.of(side)]
-    compared = Side.BARE in sides and Side.ALLOCATOR in sides
+    compared = len(sides) > 1
     rounds = max(len(report.of(side)) for side in sides)
     title = (
         said(report.load, report.setup)

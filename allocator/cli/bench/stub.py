@@ -1,8 +1,8 @@
 """A provider that costs next to nothing, as a process of its own.
 
 In: a latency. Out: one line with its URL, then 201 to every `POST /session` as Gameye answers it, after that latency,
-the id echoed. It reads no more of a request than where it ends and its id. It keeps no sessions: a look-up finds none
-(404), the list is empty, a stop has worked (204). Serves until it is ended.
+the id echoed, and 200 to traces. It reads no more of a request than where it ends and its id. It keeps no sessions: a
+look-up finds none (404), the list is empty, a stop has worked (204). Serves until it is ended.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def reply(request: bytes) -> bytes:
         found = _ID.search(request)
         body = _STARTED % (found[1] if found else b"")
         return _HEAD % (b"201 Created", len(body), body)
+    if request.startswith(b"POST /v1/traces "):
+        return _HEAD % (b"200 OK", 0, b"")
     if request.startswith(b"DELETE "):
         return b"HTTP/1.1 204 No Content\r\n\r\n"
     if request.startswith((b"GET /session?", b"GET /session ")):
