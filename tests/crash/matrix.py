@@ -52,10 +52,11 @@ LOSSY = Scene(regions=("lossy",))
 TAKEN_OVER = Scene(donor="start:after:3")
 STRAY = Scene(donor="take:after:1")
 FULL = Scene(regions=("full", "europe"))
-ALL_FULL = Scene(regions=("full",), timeout_seconds=4.0, ends=frozenset({"expired"}))
 THROTTLED = Scene(regions=("brisk",), ends=frozenset({"allocated", "expired"}))
 CROWDED = Scene(settings=("region_defaults.rate=10", "region_defaults.burst=1"))
 """More come than the regions give permits for: most of them are parked."""
+TURNED_AWAY = Scene(regions=("full", "europe"), settings=CROWDED.settings)
+"""Some have been refused once before they wait for their turn elsewhere."""
 DRAIN = Scene(drain=True, settings=("region_defaults.rate=12", "region_defaults.burst=1"))
 REFUSED = Scene(refused=True, ends=frozenset({"allocated", "failed"}))
 _CANCELLED = frozenset({"allocated", "cancelled", "released"})
@@ -101,8 +102,8 @@ CASES = (
     Case("recheck:after:1", LOSSY),
     Case("shut:before:1", FULL),
     Case("shut:after:1", FULL),
-    Case("note:before:1", ALL_FULL),
-    Case("note:after:1", ALL_FULL),
+    Case("note:before:1", TURNED_AWAY),
+    Case("note:after:1", TURNED_AWAY),
     Case("reclaim:before:1", TAKEN_OVER),
     Case("reclaim:after:1", TAKEN_OVER, quick=True),
     Case("strays:before:1", STRAY),
