@@ -114,6 +114,27 @@ async def test_the_same_request_sent_again_after_its_end_is_announced_again_as_i
     await wait_until(fleet.nothing_is_left)
 
 
+async def test_a_match_whose_wait_would_pass_its_deadline_is_refused_at_once_and_served_when_it_is_sent_again(
+    fleet: Fleet, wait_until: Any
+) -> None:
+    await fleet.begin({"europe": RegionSettings()})
+    member = await fleet.worker(rates={"europe": 10})
+    ids = await fleet.send_many(30, regions=["europe"], timeout_seconds=60)
+    await wait_until(lambda: len(member.seen(Received)) == 30)
+    entry_id = await fleet.send(id="late", regions=["europe"], timeout_seconds=1)
+    await wait_until(lambda: member.seen(Refused), timeout_seconds=0.9)
+    (told,) = await fleet.results("late")
+    event = json.loads(told["event"])
+    assert (told["state"], event["type"]) == ("refused", "allocator.request.refused.v1")
+    assert (event["data"]["entry_id"], event["data"]["error_code"]) == (entry_id, "overloaded")
+    assert 1000 < event["data"]["retry_after_ms"] <= 3000
+    assert await fleet.answer("late") == {}
+    await fleet.send(id="late", regions=["europe"], timeout_seconds=60)
+    answers = await fleet.ended("late", *ids)
+    assert {each["state"] for each in answers} == {"allocated"}
+    await fleet.assert_one_session_each(["late", *ids])
+
+
 async def test_another_body_under_a_known_id_is_refused_and_the_first_stays(fleet: Fleet, wait_until: Any) -> None:
     await fleet.begin({"europe": RegionSettings(latency_ms=(200, 200))})
     member = await fleet.worker(rates={"europe": 100})
