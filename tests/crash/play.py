@@ -1,6 +1,7 @@
 """Plays one case of the crash matrix: matches come in until a worker has died at its step; then all has to come right.
 
-In: a case, whether another worker runs beside, where the parts are. Out: sentences, each a broken promise.
+In: a case, whether another worker runs beside, where the parts are. Out: sentences, each a broken promise. Where the
+other worker made the step first all the time, nothing was shown, and it is played once more.
 """
 
 from __future__ import annotations
@@ -21,17 +22,29 @@ BEATS_MAX = 100
 DEATH_SECONDS = 40.0
 END_SECONDS = 40.0
 CALM_SECONDS = 30.0
+TRIES = 3
 
 
 async def play(case: Case, *, two: bool, directory: Path, redis_url: str, simulator: Simulator) -> list[str]:
     """What is wrong after the worker died at the step of this case and all had time to come right."""
     name = f"{case.crash.replace(':', '-')}-{'two' if two else 'one'}"
-    fleet = Fleet(name, directory, redis_url, simulator.url, settings=case.scene.settings)
+    lived = "never played"
+    for number in range(TRIES if two else 1):
+        fleet = Fleet(f"{name}-{number}", directory, redis_url, simulator.url, settings=case.scene.settings)
+        faults = await _play(fleet, case, simulator, two=two)
+        if isinstance(faults, list):
+            return faults
+        lived = faults
+    return [lived]
+
+
+async def _play(fleet: Fleet, case: Case, simulator: Simulator, *, two: bool) -> list[str] | str:
+    """What is wrong; a sentence where the worker did not die at its step."""
     async with fleet:
         victim = await _begin(fleet, case, two=two)
         died = await _feed_until_death(fleet, case.scene, victim)
         if died != -signal.SIGKILL:
-            return [f"the worker did not die at the step: {died}; {victim.tail()[-600:]}"]
+            return f"the worker did not die at the step: {died}; {victim.tail()[-600:]}"
         if not two:
             await fleet.worker()
         with contextlib.suppress(AssertionError):
