@@ -178,13 +178,15 @@ def test_what_a_stall_holds_up_counts_from_its_intended_moment(run_virtually: Ru
 
 def test_each_answer_lets_one_more_match_in(run_virtually: RunVirtually) -> None:
     async def story() -> None:
-        wire = cast("RedisConnection", StalledWire(stall_seconds=0.0))
+        stalled = StalledWire(stall_seconds=0.0)
+        stalled._answers.put_nowait(["of-a-round-before-0", "of-a-round-before-9999"])
+        wire = cast("RedisConnection", stalled)
         matchmaker = Matchmaker(wire, Keys("waiting"), ["region-0"], Waiting(waiting=7, matches=30))
         reading = asyncio.get_running_loop().create_task(matchmaker.read())
         await matchmaker.send()
         reading.cancel()
         assert matchmaker.answered >= 30
-        assert len(matchmaker.due_at) - matchmaker.answered <= 7
+        assert 0 <= len(matchmaker.due_at) - matchmaker.answered <= 7
 
     run_virtually(story)
 

@@ -106,9 +106,10 @@ class Matchmaker:
 
     def _answer(self, name: bytes, state: str, now: float) -> bool:
         """Count one answer; whether it is one that counts in the figures."""
-        number = int(name.rpartition(b"-")[2])
-        if self.answered_at[number] != _UNANSWERED:
-            return False  # announced again
+        sender, _, number_text = name.rpartition(b"-")
+        number = int(number_text)
+        if sender != self._name.encode() or self.answered_at[number] != _UNANSWERED:
+            return False  # announced again, maybe for one who asked before under the same keys
         self.answered_at[number] = now
         self.states[state] += 1
         return self.answered > self.warm
