@@ -42,6 +42,8 @@ KEYS_WITHOUT_TTL: tuple[str, ...] = ()
 """Keys that may live for ever, as patterns of what follows `{namespace}:`. Also see the fixture `keys_without_ttl`."""
 
 START_TIMEOUT_SECONDS = 10.0
+PATIENCE = 1 if os.environ.get("LONG_TESTS") == "1" else 3
+"""Waits may take so many times their bound before a test fails, for machines whose cores others use as well."""
 _counter = itertools.count(1)
 
 
@@ -174,15 +176,14 @@ _asked_for = KINDS if os.environ.get("TEST_SERVERS") == "both" else [kind for ki
 
 
 ONE_SERVER = re.compile(
-    r"tests/(cluster|crash|deploy|service|cli|soak)/|tests/telemetry/test_(canaries|traced)"
+    r"tests/(cluster|crash|deploy|service|cli|soak|telemetry|wires)/"
     r"|tests/engine/test_engine_(regions|parking|priority|latency|pushback|breaker|levers|ready|edgegap)"
 )
 """What is about processes, terminals and time, and not about the steps in Redis, which their own tests hold on both."""
 
 
 CALM = re.compile(
-    r"test_engine_(regions|pushback|levers|latency|priority|breaker|fleet)\.py"
-    r"|test_engine_parking\.py::.*(cost_another|expire_soon|all_served_once)"
+    r"test_engine_(regions|parking|pushback|levers|latency|priority|breaker|fleet)\.py"
     r"|test_engine_edgegap\.py::.*(two_seconds|within_its_rates|faults_and)"
     r"|crash/test_(chaos|worker_ends|redis_bad_days)\.py|cli/test_bench\.py|client_wait.*ten_thousand"
 )
@@ -310,7 +311,7 @@ def wait_until() -> WaitUntil:
     """`await wait_until(lambda: ...)`: poll a condition, plain or async, with a bound."""
 
     async def poll(predicate: Callable[[], Any], *, timeout_seconds: float = 5.0) -> Any:
-        deadline = time.monotonic() + timeout_seconds
+        deadline = time.monotonic() + PATIENCE * timeout_seconds
         while True:
             value = predicate()
             if inspect.isawaitable(value):
@@ -319,7 +320,8 @@ def wait_until() -> WaitUntil:
                 return value
             if time.monotonic() > deadline:
                 pytest.fail(
-                    f"not so within {timeout_seconds:g} s: {inspect.getsource(predicate).strip()}", pytrace=True
+                    f"not so within {PATIENCE * timeout_seconds:g} s: {inspect.getsource(predicate).strip()}",
+                    pytrace=True,
                 )
             await asyncio.sleep(0.005)
 

@@ -16,23 +16,33 @@ ALLOWED_SHARE = 1.25
 """A quarter more is a change of the code and not of the machine."""
 
 
-def main() -> int:
+TRIES = 3
+"""A neighbour on the machine slows one side of a pair and not the other; what has become dearer is so each time."""
+
+
+def measured() -> float | None:
+    """The ratio of one run; None where the CPU of processes cannot be read. Raises CalledProcessError."""
     words = ("bench", "--compare", "--backlog", "3000", "--rounds", "5", "--json")
     command = [sys.executable, "-m", "allocator", *words]
-    bench = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=300)
-    if bench.returncode:
-        return bench.returncode
-    report = json.loads(bench.stdout)
-    ratio = report["ratios"]["worker_cpu_ms"]["median"]
-    if ratio is None:
-        sys.stdout.write("the CPU of processes cannot be read on this system: nothing is guarded\n")
-        return 0
+    bench = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300)
+    ratio: float | None = json.loads(bench.stdout)["ratios"]["worker_cpu_ms"]["median"]
+    return ratio
+
+
+def main() -> int:
     limit = COMMITTED_RATIO * ALLOWED_SHARE
-    sys.stdout.write(f"an allocation costs {ratio:.2f} bare ones; committed {COMMITTED_RATIO}, at most {limit:.2f}\n")
-    if ratio > limit:
-        sys.stdout.write("it has become dearer: profile it, or commit the new ratio here with the reason\n")
-        return 1
-    return 0
+    for _ in range(TRIES):
+        ratio = measured()
+        if ratio is None:
+            sys.stdout.write("the CPU of processes cannot be read on this system: nothing is guarded\n")
+            return 0
+        said = f"an allocation costs {ratio:.2f} bare ones; committed {COMMITTED_RATIO}, at most {limit:.2f}\n"
+        sys.stdout.write(said)
+        sys.stdout.flush()
+        if ratio <= limit:
+            return 0
+    sys.stdout.write("it has become dearer: profile it, or commit the new ratio here with the reason\n")
+    return 1
 
 
 if __name__ == "__main__":

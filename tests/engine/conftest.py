@@ -34,7 +34,8 @@ from allocator.simulator.gameye import GameyeSimulator, RegionSettings, Simulato
 from allocator.simulator.gameye.ledger import ENDED, Session
 
 END_SECONDS = 10.0
-MANY_ANSWERS = 1000
+LEAVE_SECONDS = 30.0
+MANY_ANSWERS = 20
 """So many are not read again and again while the workers beside are at it."""
 _figures = logging.getLogger("figures")
 
@@ -73,7 +74,7 @@ class Member:
         """Leave in good order."""
         assert self.running is not None
         self.worker.drain()
-        async with asyncio.timeout(END_SECONDS):
+        async with asyncio.timeout(LEAVE_SECONDS):
             await self.running
             await self.parts.broker.close()
         await self._close()
@@ -81,7 +82,7 @@ class Member:
 
     async def cut(self) -> None:
         """Break everything off where it is, as the end of a process does: nothing is handed back."""
-        async with asyncio.timeout(END_SECONDS):
+        async with asyncio.timeout(LEAVE_SECONDS):
             while own := [task for task in asyncio.all_tasks() if _owners.get(task) == self.name]:
                 for task in own:
                     task.cancel()

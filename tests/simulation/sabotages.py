@@ -269,6 +269,14 @@ FOCUS: dict[Callable[[Patch], None], Callable[[Scenario], Scenario]] = {
     the_doubt_after_a_drain: many_drains,
 }
 """Where a guard is seldom needed, a world that needs it."""
+FIRST_SEED: dict[Callable[[Patch], None], int] = {
+    the_next_generation: 9,
+    the_look_at_a_sessions_state: 20,
+    the_fence: 9,
+    heeding_a_stale_fence: 19,
+    the_image: 19,
+}
+"""Where to begin: the worlds before do without it."""
 
 SABOTAGES: tuple[Callable[[Patch], None], ...] = (
     look_ups_after_unknown,

@@ -226,6 +226,8 @@ FOCUS: dict[Callable[[Patch], None], Callable[[Scenario], Scenario]] = {
     suspecting_a_short_loss: a_sleeper,
 }
 FIRST_SEED: dict[Callable[[Patch], None], int] = {
+    resting_after_a_call_in_vain: 7,
+    the_kept_share: 6,
     looking_for_survivors: 13,
     suspecting_a_short_loss: 63,
 }

@@ -14,13 +14,14 @@ from tests.simulation.world import play
 SEEDS_MAX = 200
 Sabotage = Callable[[pytest.MonkeyPatch], None]
 FOCUS = sabotages.FOCUS | sabotages_account.FOCUS | sabotages_waiting.FOCUS
+FIRST_SEED = sabotages.FIRST_SEED | sabotages_waiting.FIRST_SEED
 ALL: list[Sabotage] = [*sabotages.SABOTAGES, *sabotages_account.SABOTAGES, *sabotages_waiting.SABOTAGES]
 
 
 @pytest.mark.parametrize("sabotage", ALL, ids=lambda sabotage: str(sabotage.__name__))
 def test_an_engine_without_it_is_found_out(sabotage: Sabotage, monkeypatch: pytest.MonkeyPatch) -> None:
     focus = FOCUS.get(sabotage)
-    first = sabotages_waiting.FIRST_SEED.get(sabotage, 1)
+    first = FIRST_SEED.get(sabotage, 1)
     for seed in range(first, first + SEEDS_MAX):
         world = focus(scenario(seed)) if focus else scenario(seed)
         with monkeypatch.context() as patch:
