@@ -165,7 +165,7 @@ class Cluster:
         self._mapped_at = asyncio.get_running_loop().time()
         for address in gone & set(self._wires):
             # It died, hangs, or serves nothing any more: nobody is to wait for it.
-            await self._wires[address].hang_up()
+            self._wires[address].hang_up()
         return asked
 
 

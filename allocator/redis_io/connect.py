@@ -31,7 +31,6 @@ from allocator.redis_io.url import (
 )
 from allocator.redis_io.wire import (
     BLOCKING_CONNECTIONS_MAX,
-    COMMAND_CONNECTIONS_MAX,
     Command,
     Route,
     Terms,
@@ -43,7 +42,6 @@ from allocator.redis_io.wire import (
 __all__ = [
     "BLOCKING_CONNECTIONS_MAX",
     "BLOCK_MS_MAX",
-    "COMMAND_CONNECTIONS_MAX",
     "RedisConnection",
     "Word",
     "connect",

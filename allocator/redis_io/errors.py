@@ -121,8 +121,6 @@ _LATER = {
     "NOREPLICAS": "has too few replicas to accept a write",
     "NOGOODSLAVE": "is failing over",
 }
-_POOL_IS_DRY = "No connection available"
-"""What redis-py says where a bounded pool was waited for in vain; nothing was sent."""
 _CONNECTING = "Timeout connecting"
 """What redis-py says where the way to the server is what took too long, a handshake of TLS included."""
 _NO_DATABASE = "DB index is out of range"
@@ -140,10 +138,6 @@ def translate(error: Exception, server: str) -> RedisFault:
         case theirs.TimeoutError() | TimeoutError():
             way = "; correct redis.url: host, port, rediss:// only where it speaks TLS" if _CONNECTING in text else ""
             return Unavailable(f"Redis at {server} did not answer in time: {text}{way}", kind="timeout")
-        case theirs.ConnectionError() if text.startswith(_POOL_IS_DRY):
-            return Unavailable(
-                f"Redis at {server} is slow: every connection to it was in use; wait for it", kind="pool"
-            )
         case theirs.ConnectionError() | theirs.InvalidResponse() | OSError():
             return Unavailable(f"Redis at {server} cannot be reached: {text}; start it, or correct redis.url")
         case theirs.ResponseError():

@@ -69,7 +69,7 @@ class SentinelWire(Wire):
         latest = max(known, key=lambda each: int(each.get(b"config-epoch", 0)))
         primary = (latest[b"ip"].decode(), int(latest[b"port"]))
         if self._primary not in {None, primary}:
-            await self.hang_up()
+            self.hang_up()
         self._primary = primary
         return [primary] * len(asked)
 
