@@ -237,7 +237,7 @@ def _awaited(lots: Sequence[Any]) -> str:
 
 def _lot(name: str) -> str:
     """A lot by its destination; guests are those who had rather gone to another region."""
-    from allocator.engine.lane import GUESTS
+    from allocator.engine.lot import GUESTS
 
     destination = name.removesuffix(GUESTS)
     return destination if destination == name else f"{destination} as a guest"

@@ -298,7 +298,7 @@ class Allocation:
         if not parked:
             raise LetGo
         for lane in route.lanes:
-            lane.park_one(parts.policy.namespace, self.hold.priority)
+            lane.outside.park_one(parts.policy.namespace, self.hold.priority)
         for lane in parts.lanes:
             if lane.lot == self._called_to:
                 lane.called_in_vain(barred=lane not in route.lanes)

@@ -35,7 +35,7 @@ class CallIn:
     async def turn(self) -> None:
         """Look once where it is time to, and rest. Raises BrokerUnavailable."""
         now = asyncio.get_running_loop().time()
-        busy = self._somebody_waits or any(lane.parked for lane in self._parts.lanes)
+        busy = self._somebody_waits or any(lane.outside.parked for lane in self._parts.lanes)
         if not busy and now - self._looked_at < IDLE_SECONDS:
             await self._parts.lanes.stirred(BUSY_SECONDS)
             return
@@ -48,7 +48,7 @@ class CallIn:
         parts, room = self._parts, max(0, min(self._room(), CALL_MAX))
         lanes = {lane.lot: lane for lane in parts.lanes}
         namespace = parts.policy.namespace
-        wants = [Want(lot, min(lane.calls_in_from(namespace), room)) for lot, lane in lanes.items()]
+        wants = [Want(lot, min(lane.outside.part(namespace, lane.calls_in), room)) for lot, lane in lanes.items()]
         others = {}
         if since - self._looked_everywhere_at >= IDLE_SECONDS:
             self._looked_everywhere_at = since
@@ -61,7 +61,7 @@ class CallIn:
             if lot in arrivals.waiting:
                 lanes[lot] = parts.lanes.of(destination, guest=guest)
         for lot, lane in lanes.items():
-            lane.hear(namespace, arrivals.waiting.get(lot, {}))
+            lane.outside.hear(namespace, arrivals.waiting.get(lot, {}))
         for hold, lot in arrivals.holds:
             begin_held(hold, parts, self._begin, since, lot)
         self._somebody_waits = arrivals.parked > 0

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
+from allocator.engine.lot import Lot, lot_of
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Ticket
 from allocator.engine.turns import LOWER_SHARE, NOT_AFTER, RANK, order_of
@@ -42,13 +43,8 @@ UNLIMITED_ROOM = 1024.0
 """The same where there is no rate to reckon by."""
 IN_VAIN_SECONDS = 5.0
 ASK_MAX = 256
-GUESTS = "~guests"
-"""What the lot of those is called who had rather gone elsewhere."""
-
-
-def lot_of(destination: Destination, *, guests: bool = False) -> str:
-    """Where those are parked who wait for a destination."""
-    return f"{destination}{GUESTS if guests else ''}"
+SPARE_RATE = 20.0
+"""From this rate on a permit that nobody uses holds up the next one for no longer than a human notices."""
 
 
 def _nobody_waits() -> None:
@@ -83,9 +79,7 @@ class Lane:
         """Whether sessions came under ids of the provider's own: then a look-up by ours proves no absence."""
         self.sibling: Lane | None = None
         """The other lane to the same destination: what shuts one shuts both."""
-        self.parked: Mapping[Priority, int] = {}
-        """Who waits in the lot, as it was last heard: in all partitions."""
-        self._heard: dict[str, Mapping[Priority, int]] = {}
+        self.outside = Lot()
         self.rate: float | None = None
         """What the fleet gives a second now; None until it was asked, or where there is no rate."""
         self.is_own = not guests
@@ -99,6 +93,7 @@ class Lane:
         self._heaps: dict[Priority, list[Ticket]] = {priority: [] for priority in Priority}
         self._waiting_by = dict.fromkeys(Priority, 0)
         self._waiting = 0
+        self._expected = 0
         self._stored = 0
         self._turns = 0
         self._out = 0
@@ -156,7 +151,7 @@ class Lane:
         """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""
         if not self.rate or self.cause is not None:
             return 0.0
-        parked = _ahead(priority, self.parked) if self.parked else 0
+        parked = _ahead(priority, self.outside.parked) if self.outside.parked else 0
         return (_ahead(priority, self._waiting_by) + parked) / self.rate
 
     @property
@@ -172,7 +167,7 @@ class Lane:
             return max(0, round(room) - self._waiting)
         # a lane that is kept full by better ones would leave those out for good who have nobody in it; of so many that
         # are called one is of the lowest priority
-        left_out = any(count and not self._waiting_by[priority] for priority, count in self.parked.items())
+        left_out = any(count and not self._waiting_by[priority] for priority, count in self.outside.parked.items())
         return LOWER_SHARE if left_out and self._waiting <= self._room else 0
 
     def called_in_vain(self, *, barred: bool) -> None:
@@ -196,10 +191,18 @@ class Lane:
 
     def _stands_behind(self, priority: Priority) -> bool:
         """Whether someone in the lot is before one of this priority who comes anew."""
-        return bool(self.parked) and _ahead(priority, self.parked) > 0
+        return bool(self.outside.parked) and _ahead(priority, self.outside.parked) > 0
+
+    def expect(self) -> None:
+        """One is about to join: its permit is asked for already, where one that nobody uses would cost little."""
+        spare = (self.rate or SPARE_RATE) >= SPARE_RATE
+        if spare and self.cause is None and not self._waiting and not self.outside.parked:
+            self._expected += 1
+            self._changed.set()
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
+        self._expected = max(0, self._expected - 1)
         heapq.heappush(self._heaps[ticket.priority], ticket)
         self._waiting_by[ticket.priority] += 1
         self._waiting += 1
@@ -210,7 +213,7 @@ class Lane:
         """One who had joined waits no more; what is left of it is swept out once it is the larger part."""
         self._waiting_by[priority] -= 1
         self._waiting -= 1
-        if self.parked and self.calls_in:
+        if self.outside.parked and self.calls_in:
             self._stir()
         if self._stored > 64 + 2 * self._waiting:
             for each, heap in self._heaps.items():
@@ -222,24 +225,6 @@ class Lane:
         """Let all who wait here choose their lanes anew."""
         for ticket in self._all():
             ticket.look_again()
-
-    def hear(self, namespace: str, waiting: Mapping[Priority, int]) -> None:
-        """Take in who waits in the lot of one partition."""
-        self._heard[namespace] = waiting
-        if len(self._heard) > 1:
-            every = self._heard.values()
-            waiting = {each: sum(heard.get(each, 0) for heard in every) for each in Priority}
-        self.parked = {each: count for each, count in waiting.items() if count}
-
-    def calls_in_from(self, namespace: str) -> int:
-        """How many from the lot of one partition it has room for: by its part of all who wait."""
-        ours, every = sum(self._heard.get(namespace, {}).values()), sum(self.parked.values())
-        return self.calls_in if ours == every else -(-self.calls_in * ours // every)
-
-    def park_one(self, namespace: str, priority: Priority) -> None:
-        """One more waits in the lot: known at once, so that whoever comes next does not overtake it."""
-        heard = self._heard.get(namespace, {})
-        self.hear(namespace, {**heard, priority: heard.get(priority, 0) + 1})
 
     def close(self, cause: Cause, seconds: float, *, told: bool = True) -> None:
         """Give nothing for so long; all who wait here go on to their next lane."""
@@ -262,7 +247,7 @@ class Lane:
         self._shut_until = 0.0
         self._unused_probe = False
         self._opened.set()
-        if self.parked:
+        if self.outside.parked:
             self._stir()
         if self.sibling is not None and self.sibling.cause is not None:
             self.sibling.reopen()
@@ -296,7 +281,8 @@ class Lane:
     def _wanted(self) -> int:
         """How many permits could be used now."""
         self._drop_dead()
-        return min(self._waiting if self._stored else 0, self._window - self._out, ASK_MAX)
+        waiting = self._waiting if self._stored else 0
+        return min(waiting + self._expected, self._window - self._out, ASK_MAX)
 
     async def _while_shut(self) -> None:
         """Wait until it makes sense to ask the gate again: not before it was told why the lane shut."""
@@ -313,6 +299,7 @@ class Lane:
         """One round with the gate; how long to rest after it."""
         loop = asyncio.get_running_loop()
         closings = self.closings
+        expected, self._expected = self._expected, 0
         try:
             grant = await self._gate.permits(Ask(self.limits, self._held, last_resort=self._last_resort()))
         except GateUnavailable:
@@ -328,7 +315,7 @@ class Lane:
         if self.cause is not None and not grant.probe:
             self.reopen()
         self._give_back_but(len(grant.offsets_seconds))
-        await self._serve(grant, loop.time())
+        await self._serve(grant, loop.time(), patient=expected > 0)
         return grant.wait_seconds if not grant.offsets_seconds else 0.0
 
     def _give_back_but(self, needed: int) -> None:
@@ -337,13 +324,18 @@ class Lane:
         self._held -= surplus
         self._slots.release(surplus)
 
-    async def _serve(self, grant: Grant, since: float) -> None:
-        """Hand the permits out, each at its moment; the rest is void once the lane shuts."""
+    async def _serve(self, grant: Grant, since: float, *, patient: bool) -> None:
+        """Hand the permits out, each at its moment; the rest is void once the lane shuts.
+
+        `patient`: they were asked for before those had joined who are to have them.
+        """
         loop = asyncio.get_running_loop()
         self._unused_probe = grant.probe
         for offset in grant.offsets_seconds:
             if offset > 0 and (early := since + offset - loop.time()) > 0:
                 await asyncio.sleep(early)
+            if patient and not self._waiting and not await self._joined(since + offset + LATE_SECONDS):
+                return
             if self._cap is not None:
                 await self._cap.acquire()
             if self.cause is not None and not grant.probe:
@@ -357,6 +349,16 @@ class Lane:
             self._held -= 1
             self._out += 1
             ticket.serve(self, probe=grant.probe, doubted=grant.doubted)
+
+    async def _joined(self, until: float) -> bool:
+        """Wait for somebody to join; whether anyone did in time."""
+        loop = asyncio.get_running_loop()
+        while not self._waiting and (left := until - loop.time()) > 0:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+        return self._waiting > 0
 
     def _last_resort(self) -> bool:
         """Whether someone waits here who has nowhere else to go, and the lane is only set aside."""

@@ -11,7 +11,8 @@ from itertools import count
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.lane import FIRST_WINDOW, GUESTS, Lane, lot_of
+from allocator.engine.lane import FIRST_WINDOW, Lane
+from allocator.engine.lot import GUESTS, lot_of
 from allocator.engine.observer import Crashed, Observer
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Permit, Ticket

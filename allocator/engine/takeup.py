@@ -30,6 +30,8 @@ from allocator.engine.observer import Crashed, Finished, Leg, Received, Refused
 from allocator.engine.parts import Parts
 
 REFUSED = "refused"
+EXPECTED_MAX = 8
+"""Of more that come at once the lanes hear as they join: then round trips are shared, and one less is no gain."""
 
 
 Begin = Callable[[Hold, AllocationRequest], None]
@@ -47,6 +49,9 @@ async def take_up(entries: Sequence[Entry], parts: Parts, begin: Begin) -> None:
         else:
             good.append(decoded)
             asks.append(_ask(entry, decoded, parts))
+    if len(good) <= EXPECTED_MAX:
+        for ask, decoded in zip(asks, good, strict=True):
+            _expect(ask, decoded.request, parts)
     replies = await parts.insist("reserve", lambda: parts.broker.reserve(asks)) if asks else []
     for ask, decoded, reply in zip(asks, good, replies, strict=True):
         if isinstance(reply, Hold):
@@ -81,6 +86,14 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
         wait_seconds=wait,
         decline=wait > remaining_seconds > 0,
     )
+
+
+def _expect(ask: Reservation, request: AllocationRequest, parts: Parts) -> None:
+    """Let the permit be asked for while the request is being reserved: one round trip less until it is called."""
+    if not ask.wait_seconds:
+        age_seconds = max(0.0, (parts.broker.now_ms() - ask.entry.enqueued_at_ms) / 1000)
+        for lane in parts.routes.at_first(request, age_seconds, parts).lanes[:1]:
+            lane.expect()
 
 
 def wait_seconds(request: AllocationRequest, priority: Priority, age_seconds: float, parts: Parts) -> float:

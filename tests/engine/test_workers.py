@@ -99,16 +99,16 @@ async def test_partitions_share_the_room_of_a_lane_by_how_many_wait_in_each() ->
     limit = Limit("gameye", "a", "europe", 100.0)
     lane = Lane(europe, (limit,), gate=nobody, slots=Slots(1), chance=random.Random(1))
     room = lane.calls_in
-    assert lane.calls_in_from("n:0") == room  # nobody is known to wait: whoever asks first may call
-    lane.hear("n:0", {Priority.NORMAL: 30, Priority.LOW: 0})
-    assert lane.calls_in_from("n:0") == room
-    assert lane.calls_in_from("n:1") == 0
-    lane.hear("n:1", {Priority.HIGH: 10})
-    assert lane.parked == {Priority.HIGH: 10, Priority.NORMAL: 30}
-    assert lane.calls_in_from("n:0") + lane.calls_in_from("n:1") in {room, room + 1}
-    assert lane.calls_in_from("n:0") > lane.calls_in_from("n:1") > 0
-    lane.park_one("n:1", Priority.HIGH)
-    assert lane.parked[Priority.HIGH] == 11
-    lane.hear("n:0", {})
-    lane.hear("n:1", {})
-    assert not lane.parked
+    assert lane.outside.part("n:0", lane.calls_in) == room  # nobody is known to wait: whoever asks first may call
+    lane.outside.hear("n:0", {Priority.NORMAL: 30, Priority.LOW: 0})
+    assert lane.outside.part("n:0", lane.calls_in) == room
+    assert lane.outside.part("n:1", lane.calls_in) == 0
+    lane.outside.hear("n:1", {Priority.HIGH: 10})
+    assert lane.outside.parked == {Priority.HIGH: 10, Priority.NORMAL: 30}
+    assert lane.outside.part("n:0", lane.calls_in) + lane.outside.part("n:1", lane.calls_in) in {room, room + 1}
+    assert lane.outside.part("n:0", lane.calls_in) > lane.outside.part("n:1", lane.calls_in) > 0
+    lane.outside.park_one("n:1", Priority.HIGH)
+    assert lane.outside.parked[Priority.HIGH] == 11
+    lane.outside.hear("n:0", {})
+    lane.outside.hear("n:1", {})
+    assert not lane.outside.parked

@@ -26,8 +26,9 @@ from allocator.contract.destination import Destination
 from allocator.engine import allocation, routes
 from allocator.engine.budget import RetryBudget
 from allocator.engine.course import Course
-from allocator.engine.lane import GUESTS, Lane
+from allocator.engine.lane import Lane
 from allocator.engine.lanes import Lanes
+from allocator.engine.lot import GUESTS
 from allocator.engine.turns import order_of
 from allocator.engine.worker import Worker
 from allocator.gate.gate import Limit

@@ -244,7 +244,7 @@ def test_the_wait_that_a_match_is_refused_for_is_that_where_it_may_go(
     assert isinstance(decoded, Decoded)
 
     async def story() -> None:
-        house.parts.lanes.of(Destination(PROVIDER, "europe")).hear("allocator", {Priority.NORMAL: 400})
+        house.parts.lanes.of(Destination(PROVIDER, "europe")).outside.hear("allocator", {Priority.NORMAL: 400})
         house.process.levers.levers = Levers(regions={"asia": RegionLever(drained=drained)})
         house.parts.lanes.refresh()
         assert wait_seconds(decoded.request, Priority.NORMAL, 0.0, house.parts) == pytest.approx(seconds)
