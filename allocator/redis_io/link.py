@@ -126,4 +126,4 @@ class Link(asyncio.Protocol):
         self._transport.abort()
         while self._asked:
             if not (future := self._asked.popleft().future).done():
-                future.set_exception(error)
+                future.set_exception(type(error)(*error.args))  # each his own, with his own traceback

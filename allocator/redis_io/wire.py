@@ -118,7 +118,13 @@ class Wire:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open_shared())
             self._opening.add_done_callback(_heed)
-        return await asyncio.shield(self._opening)
+        opening = self._opening
+        await asyncio.wait([opening])
+        if opening.cancelled():
+            raise Unavailable(f"the connection to {self.server} was closed")
+        if isinstance(error := opening.exception(), RedisError | OSError):
+            raise translate(error, self.server) from error
+        return opening.result()
 
     async def _open_shared(self) -> Link:
         try:
