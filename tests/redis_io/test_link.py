@@ -74,7 +74,7 @@ async def test_a_reply_that_cannot_be_understood_ends_the_connection_and_no_late
         writer.write(said.pop() if said else b"+PONG\r\n")
 
     async with server(answer) as connection:
-        (first,) = await asyncio.gather(connection.execute("PING"), return_exceptions=True)
+        first = (await asyncio.gather(connection.execute("PING"), return_exceptions=True))[0]
         assert first == b"PONG" if b"nobody" in nonsense else isinstance(first, Unavailable)
         assert await connection.execute("PING") == b"PONG"
 
