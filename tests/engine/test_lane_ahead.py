@@ -1,0 +1,109 @@
+"""A lane that is told who is about to join asks for the permit meanwhile, and keeps nothing that nobody uses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from allocator.contract.request import Priority
+from allocator.engine.lane import SPARE_RATE
+from allocator.engine.slots import Slots
+from allocator.engine.ticket import NoPermit, Permit, Ticket
+from allocator.gate.gate import Cause
+from tests.engine.test_lanes import MakeLane, StubGate, make_lane
+
+if TYPE_CHECKING:
+    from allocator.engine.lane import Lane
+
+__all__ = ["make_lane"]
+
+
+def ticket(lane: Lane, number: int = 0, priority: Priority = Priority.NORMAL) -> Ticket:
+    return Ticket(priority, (0, number), (lane,), 5.0)
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_the_permit_is_there_before_the_one_it_is_for(make_lane: MakeLane) -> None:
+    gate, slots = StubGate(), Slots(10)
+    lane = make_lane(gate, slots=slots)
+    lane.expect()
+    await turns()
+    assert [ask.count for ask in gate.asks] == [1]
+    permit = await ticket(lane).wait(1.0)
+    assert isinstance(permit, Permit)
+    assert len(gate.asks) == 1
+    permit.lane.finish(served=True)
+    assert slots.free == 10
+
+
+async def test_one_that_joins_while_the_gate_is_asked_is_not_asked_for_twice(make_lane: MakeLane) -> None:
+    gate = StubGate()
+    lane = make_lane(gate)
+    lane.expect()
+    waits = asyncio.create_task(ticket(lane).wait(1.0))
+    await turns()
+    assert isinstance(await waits, Permit)
+    assert [ask.count for ask in gate.asks] == [1]
+
+
+async def test_a_better_one_that_joins_first_has_it_and_the_other_its_own(make_lane: MakeLane) -> None:
+    gate = StubGate()
+    lane = make_lane(gate)
+    lane.expect()
+    await turns()
+    served: list[Any] = []
+
+    async def wait(name: str, number: int, priority: Priority) -> None:
+        assert isinstance(await ticket(lane, number, priority).wait(1.0), Permit)
+        served.append(name)
+
+    await asyncio.gather(wait("normal", 0, Priority.NORMAL), wait("high", 1, Priority.HIGH))
+    assert served == ["high", "normal"]
+
+
+async def test_a_permit_that_nobody_comes_for_is_let_go_with_its_slot(make_lane: MakeLane, wait_until: Any) -> None:
+    gate, slots = StubGate(), Slots(1)
+    lane = make_lane(gate, slots=slots)
+    lane.expect()
+    await turns()
+    assert slots.free == 0
+    await wait_until(lambda: slots.free == 1)
+    assert lane._expected == 0
+    assert isinstance(await ticket(lane).wait(1.0), Permit)
+    assert len(gate.asks) == 2
+
+
+async def test_a_lane_that_shuts_meanwhile_gives_it_to_nobody(make_lane: MakeLane) -> None:
+    lane = make_lane(StubGate())
+    lane.expect()
+    await turns()
+    lane.close(Cause.FULL, 30.0)
+    assert await ticket(lane).wait(0.1) is NoPermit.TIME_IS_UP
+
+
+@pytest.mark.parametrize("why", ["rate", "shut", "waited for", "parked"])
+async def test_nothing_is_asked_for_ahead_where_it_would_be_dear_or_anothers(make_lane: MakeLane, why: str) -> None:
+    gate = StubGate()
+    gate.open_now.clear()
+    lane = make_lane(gate, rate=SPARE_RATE / 2 if why == "rate" else None)
+    waits: list[asyncio.Task[Any]] = []
+    match why:
+        case "shut":
+            lane.close(Cause.FULL, 30.0)
+        case "parked":
+            lane.outside.hear("n", {Priority.NORMAL: 3})
+        case "waited for":
+            waits.append(asyncio.create_task(ticket(lane).wait(0.05)))
+            await turns()
+    before = len(gate.asks)
+    lane.expect()
+    await turns()
+    assert lane._expected == 0
+    assert len(gate.asks) == before
+    await asyncio.gather(*waits)
