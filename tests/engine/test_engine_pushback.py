@@ -167,7 +167,7 @@ async def test_a_match_that_was_pushed_back_goes_on_at_once_and_never_waits_for_
     await fleet.send(id="m-1")
     (answer,) = await fleet.ended("m-1", seconds=2)
     assert (answer["state"], answer["region"]) == ("allocated", "us-east")
-    assert asked.is_set()
+    await asyncio.wait_for(asked.wait(), 5)
 
 
 async def test_each_match_is_served_once_where_a_region_is_too_slow_and_then_full(fleet: Fleet) -> None:

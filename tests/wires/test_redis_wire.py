@@ -34,7 +34,8 @@ async def test_entries_of_a_read_whose_answer_was_lost_come_back(wired: Wired) -
         for mark in (script("take"), READ):
             wired.redis.struck.clear()
             wired.redis.troubles = [Trouble(kind, (mark,), times=2)]
-            await wired.asked_until_struck(2)
+            # the streams are read by priority only where many have gathered
+            await wired.asked_until_struck(2, at_once=40)
             await wired.all_well()
 
 

@@ -19,11 +19,11 @@ class Wired:
         self.redis = redis
         self.gameye = gameye
 
-    async def asked_until_struck(self, count: int) -> None:
+    async def asked_until_struck(self, count: int, *, at_once: int = 3) -> None:
         """Ask for matches, a few at a time, until the wire to Redis has spoilt so many requests."""
         async with asyncio.timeout(WELL_SECONDS):
             while self.redis.struck.total() < count:
-                await self.fleet.submit(3)
+                await self.fleet.submit(at_once)
                 await self.fleet.finished(WELL_SECONDS)
 
     async def all_well(self) -> None:
