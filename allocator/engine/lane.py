@@ -17,14 +17,14 @@ import asyncio
 import contextlib
 import heapq
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.lot import Lot, lot_of
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Ticket
-from allocator.engine.turns import LOWER_SHARE, NOT_AFTER, RANK, order_of
+from allocator.engine.turns import LOWER_SHARE, RANK, ahead, order_of
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
@@ -100,6 +100,8 @@ class Lane:
         self._held = 0
         self._window = self._first_window = first_window
         self._shut_until = 0.0
+        self._usual_seconds = LATE_SECONDS
+        """What the gate takes to answer, of late."""
         self.closings = 0
         """Counts every time it was shut, so that an answer from before can be told."""
         self.told = True
@@ -145,14 +147,14 @@ class Lane:
         """Whether one more of this priority would be served in a moment."""
         if called or self.cause is not None:
             return self.cause is None
-        return _ahead(priority, self._waiting_by) < self._room and not self._stands_behind(priority)
+        return ahead(priority, self._waiting_by) < self._room and not self._stands_behind(priority)
 
     def wait_seconds(self, priority: Priority) -> float:
         """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""
         if not self.rate or self.cause is not None:
             return 0.0
-        parked = _ahead(priority, self.outside.parked) if self.outside.parked else 0
-        return (_ahead(priority, self._waiting_by) + parked) / self.rate
+        parked = ahead(priority, self.outside.parked) if self.outside.parked else 0
+        return (ahead(priority, self._waiting_by) + parked) / self.rate
 
     @property
     def calls_in(self) -> int:
@@ -191,7 +193,7 @@ class Lane:
 
     def _stands_behind(self, priority: Priority) -> bool:
         """Whether someone in the lot is before one of this priority who comes anew."""
-        return bool(self.outside.parked) and _ahead(priority, self.outside.parked) > 0
+        return bool(self.outside.parked) and ahead(priority, self.outside.parked) > 0
 
     def expect(self) -> None:
         """One is about to join: its permit is asked for already, where one that nobody uses would cost little."""
@@ -298,7 +300,7 @@ class Lane:
     async def _round(self) -> float:
         """One round with the gate; how long to rest after it."""
         loop = asyncio.get_running_loop()
-        closings = self.closings
+        closings, asked_at = self.closings, loop.time()
         expected, self._expected = self._expected, 0
         try:
             grant = await self._gate.permits(Ask(self.limits, self._held, last_resort=self._last_resort()))
@@ -314,9 +316,17 @@ class Lane:
             return 0.0  # it shut while the gate was asked, which did not know of it yet
         if self.cause is not None and not grant.probe:
             self.reopen()
+        if self._was_held_up(loop.time() - asked_at) and not grant.probe:
+            return 0.0  # nobody knows how far from their moments these permits are
         self._give_back_but(len(grant.offsets_seconds))
         await self._serve(grant, loop.time(), patient=expected > 0)
         return grant.wait_seconds if not grant.offsets_seconds else 0.0
+
+    def _was_held_up(self, seconds: float) -> bool:
+        """Whether the gate took longer for its answer than it does of late."""
+        longer = seconds - self._usual_seconds
+        self._usual_seconds += longer / 4
+        return longer > LATE_SECONDS
 
     def _give_back_but(self, needed: int) -> None:
         """Let the other lanes have the slots that these permits leave over."""
@@ -384,14 +394,6 @@ class Lane:
                 if ticket.live:
                     return ticket
         return None
-
-
-def _ahead(priority: Priority, counts: Mapping[Priority, int]) -> int:
-    """How many of these are served before one of this priority who comes now."""
-    ahead = 0
-    for each in NOT_AFTER[priority]:
-        ahead += counts.get(each, 0)
-    return ahead
 
 
 def _order(ticket: Ticket) -> tuple[int, tuple[int, int]]:

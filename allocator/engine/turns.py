@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from allocator.contract.request import Priority
 
 LOWER_SHARE = 10
@@ -25,3 +27,11 @@ def order_of(turn: int, *, low_waits: bool) -> tuple[Priority, Priority, Priorit
     if turn % LOWER_SHARE == LOWER_SHARE // 2 and low_waits:
         return (Priority.NORMAL, Priority.HIGH, Priority.LOW)
     return (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+
+
+def ahead(priority: Priority, counts: Mapping[Priority, int]) -> int:
+    """How many of these are served before one of this priority who comes now."""
+    served = 0
+    for each in NOT_AFTER[priority]:
+        served += counts.get(each, 0)
+    return served

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.lane import SPARE_RATE
+from allocator.engine.lane import SPARE_RATE, Lane
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import NoPermit, Permit, Ticket
-from allocator.gate.gate import Cause
+from allocator.gate.gate import Ask, Cause, Grant, Limit
 from tests.engine.test_lanes import MakeLane, StubGate, make_lane
 
 if TYPE_CHECKING:
-    from allocator.engine.lane import Lane
+    from tests.conftest import RunVirtually
 
 __all__ = ["make_lane"]
+LIMIT = Limit("gameye", "studio", "europe", None)
 
 
 def ticket(lane: Lane, number: int = 0, priority: Priority = Priority.NORMAL) -> Ticket:
@@ -107,3 +110,36 @@ async def test_nothing_is_asked_for_ahead_where_it_would_be_dear_or_anothers(mak
     assert lane._expected == 0
     assert len(gate.asks) == before
     await asyncio.gather(*waits)
+
+
+class SlowGate(StubGate):
+    """Answers as late as the test says."""
+
+    seconds = 0.0
+
+    async def permits(self, ask: Ask) -> Grant:
+        await asyncio.sleep(self.seconds)
+        return await super().permits(ask)
+
+
+def test_permits_of_a_reply_that_was_held_up_are_void_and_those_of_a_slow_redis_are_not(
+    run_virtually: RunVirtually,
+) -> None:
+    async def story() -> None:
+        gate = SlowGate(lambda _: Grant((0.0,)))
+        lane = Lane(Destination("gameye", "europe"), (LIMIT,), gate=gate, slots=Slots(9), chance=random.Random(1))
+        pump = asyncio.create_task(lane.pump())
+
+        async def asks_for_one() -> int:
+            before = len(gate.asks)
+            assert isinstance(await ticket(lane).wait(60.0), Permit)
+            lane.finish(served=True)
+            return len(gate.asks) - before
+
+        assert await asks_for_one() == 1
+        gate.seconds = 0.5
+        assert await asks_for_one() > 1
+        assert [await asks_for_one() for _ in range(12)][-4:] == [1, 1, 1, 1]
+        pump.cancel()
+
+    run_virtually(story)
