@@ -183,7 +183,7 @@ ONE_SERVER = re.compile(
 
 
 CALM = re.compile(
-    r"test_engine_(pushback|fleet)\.py|test_engine_parking\.py::.*(cost_another|called_in_only)"
+    r"test_engine_(pushback|fleet|breaker)\.py|test_engine_parking\.py::.*(cost_another|called_in_only)"
     r"|crash/test_chaos\.py|cli/test_bench\.py|client_wait.*ten_thousand"
 )
 """What measures rates or counts what happens in a time: side by side with other such tests it would measure them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,8 +70,8 @@ def test_letters_are_listed_newest_last_and_counted(dead_letters: DeadLetters, b
     result = dead_letters("list")
     assert result.exit_code == 0
     one, two, count = result.stdout.splitlines()
-    assert one == f"{first}  invalid_request  -  0 s  new: unknown key"
-    assert two.startswith(f"{second}  poisoned  m-2  0 s  xxx")
+    assert re.fullmatch(rf"{first}  invalid_request  -  \d s  new: unknown key", one)
+    assert re.match(rf"{second}  poisoned  m-2  \d s  xxx", two)
     assert two.endswith("...")
     assert count == "2 dead letters"
     assert "s3cr3t" not in result.stdout

@@ -49,7 +49,9 @@ async def test_a_lost_reply_never_starts_a_second_session(fleet: Fleet, how: How
     assert len(fleet.simulator.ledger.sessions) == 40
     assert fleet.posts() == 40
     for answer in answers:
-        (attempt,) = json.loads(answer["attempts"])
+        *unsent, attempt = json.loads(answer["attempts"])
+        # on a slow machine a connection is not made in time: nothing has left then
+        assert {each["outcome"] for each in unsent} <= {"unavailable"}
         assert (attempt["outcome"], attempt["status"]) == ("adopted", None)
         assert json.loads(answer["ports"])[0]["container_port"] == 7777
     await fleet.assert_one_session_each(ids)
