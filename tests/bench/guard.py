@@ -11,11 +11,9 @@ import subprocess
 import sys
 
 COMMITTED_RATIO = 2.2
-"""CPU of an allocation over that of a bare loop of aiohttp and redis-py without a guarantee; the median of five pairs."""
+"""CPU of an allocation over that of a bare loop of aiohttp and redis-py; the median of five pairs."""
 ALLOWED_SHARE = 1.25
 """A quarter more is a change of the code and not of the machine."""
-
-
 TRIES = 3
 """A neighbour on the machine slows one side of a pair and not the other; what has become dearer is so each time."""
 
