@@ -55,7 +55,11 @@ class Link(asyncio.Protocol):
     @classmethod
     async def open(cls, connection: AbstractConnection, timeout_seconds: float) -> Link:
         """Connect, and take the wire over. Raises what redis-py does where it cannot."""
-        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
+        except BaseException:
+            await connection.disconnect(nowait=True)  # half made, as a caller leaves or the server answers nonsense
+            raise
         link = cls(timeout_seconds)
         writer = connection._writer  # noqa: SLF001 - redis-py has no other way to hand a connection over
         if writer is None:

@@ -17,7 +17,8 @@ from allocator.gate.gate import Ask, Cause, Grant, Limit
 from tests.engine.test_lanes import MakeLane, StubGate, make_lane
 
 if TYPE_CHECKING:
-    from tests.conftest import RunVirtually
+    from tests.conftest import RunVirtually, WaitUntil
+    from tests.engine.conftest import Fleet
 
 __all__ = ["make_lane"]
 LIMIT = Limit("gameye", "studio", "europe", None)
@@ -143,3 +144,41 @@ def test_permits_of_a_reply_that_was_held_up_are_void_and_those_of_a_slow_redis_
         pump.cancel()
 
     run_virtually(story)
+
+
+async def test_the_permit_of_a_lone_match_is_asked_for_while_it_is_reserved(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.begin()
+    member = await fleet.worker()
+    broker, gate = member.parts.broker, member.parts.gate
+    reserve, permits, asked = broker.reserve, gate.permits, asyncio.Event()
+
+    async def reserve_once_asked(asks: Any) -> Any:
+        await asyncio.wait_for(asked.wait(), 5)
+        return await reserve(asks)
+
+    async def permits_asked(ask: Ask) -> Grant:
+        asked.set()
+        return await permits(ask)
+
+    monkeypatch.setattr(broker, "reserve", reserve_once_asked)
+    monkeypatch.setattr(gate, "permits", permits_asked)
+    await fleet.send(id="m-1")
+    (answer,) = await fleet.ended("m-1")
+    assert answer["state"] == "allocated"
+    assert fleet.posts() == 1
+
+
+async def test_where_matches_come_one_by_one_the_streams_are_read_once_for_each(
+    fleet: Fleet, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.begin()
+    member = await fleet.worker()
+    await fleet.send(id="first")
+    await fleet.ended("first")
+    await wait_until(lambda: member.worker._is_quiet)
+    monkeypatch.delattr(type(member.parts.broker), "take")
+    await fleet.send(id="second")
+    (answer,) = await fleet.ended("second")
+    assert answer["state"] == "allocated"

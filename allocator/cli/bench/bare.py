@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from allocator.contract.identity import session_id
@@ -94,7 +96,7 @@ async def main(settings: dict[str, Any], name: str) -> int:
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
-        Redis.from_url(settings["redis"]["url"], max_connections=10_000) as redis,
+        Redis.from_url(settings["redis"]["url"], max_connections=10_000, retry=Retry(NoBackoff(), 0)) as redis,
         aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
     ):
         try:
