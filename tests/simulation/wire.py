@@ -48,6 +48,8 @@ class Wire:
         self.cut = False
         """A partition: nothing passes, either way."""
         self.dead = False
+        self.landings: list[float] = []
+        """When its late steps happen, on the loop's clock."""
         self._served: set[asyncio.Task[None]] = set()
 
     async def ask(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
@@ -65,6 +67,7 @@ class Wire:
         late = not lost and drawn < faults.refused + faults.lost_reply + faults.late
         if late:
             there += chance.random() * faults.late_seconds_max
+            self.landings.append(loop.time() + there)
         reply: asyncio.Future[T] = loop.create_future()
         loop.call_later(there, self._arrive, act, reply, lost or late, context=self._context.copy())
         if late or lost:

@@ -63,6 +63,12 @@ class World:
         """Every process that ever was."""
         return [process for fleet in self.fleets for process in fleet.processes]
 
+    @property
+    def healed_at(self) -> float:
+        """When the last fault was over: one may be a step that a worker gave up and that has landed in the calm."""
+        landings = (at for process in self.processes for at in process.store_wire.landings if at <= self.loop.time())
+        return max(self.scenario.faults_seconds, *landings, 0.0)
+
     def running(self) -> list[Process]:
         """The workers that take requests up."""
         return [process for process in self.processes if process.running]

@@ -36,7 +36,7 @@ class Ends:
         if isinstance(event, TakenOver | LeaseLost):
             self.changed_hands.add(event.request_id)
         if isinstance(event, TakenOver) and world.calm:
-            healed_seconds = world.loop.time() - world.scenario.faults_seconds
+            healed_seconds = world.loop.time() - world.healed_at
             if healed_seconds > 2 * world.scenario.lease_seconds + SWEEP_SECONDS:
                 world.trace.violated(f"in calm no request changes hands: {event.request_id}")
 
@@ -49,7 +49,7 @@ class Ends:
     def look(self) -> None:
         fleet, world = self._fleet, self._fleet.world
         grace_ms = round((world.scenario.lease_seconds + SWEEP_SECONDS) * 1000)
-        healed_ms = fleet.store.now_ms() - round(1000 * (world.loop.time() - world.scenario.faults_seconds))
+        healed_ms = fleet.store.now_ms() - round(1000 * (world.loop.time() - world.healed_at))
         for asked in fleet.matchmaker.asked.values():
             due_ms = max(asked.deadline_ms, healed_ms) + grace_ms
             late = fleet.store.now_ms() > due_ms and not self._final(asked.request_id)
