@@ -182,6 +182,8 @@ def test_each_answer_lets_one_more_match_in(run_virtually: RunVirtually) -> None
         stalled._answers.put_nowait(["of-a-round-before-0", "of-a-round-before-9999"])
         wire = cast("RedisConnection", stalled)
         matchmaker = Matchmaker(wire, Keys("waiting"), ["region-0"], Waiting(waiting=7, matches=30))
+        await matchmaker.fill()
+        assert len(matchmaker.due_at) == 7
         reading = asyncio.get_running_loop().create_task(matchmaker.read())
         await matchmaker.send()
         reading.cancel()

@@ -66,8 +66,8 @@ def bench(
         _refuse("--rate and --backlog are both given; keep one of the two")
     if compare and traces:
         _refuse("--compare and --traces are both given; keep one of the two")
-    if growth and (rate is not None or backlog is not None or compare or traces or rounds is not None):
-        _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare, --traces and --rounds")
+    if growth and (rate is not None or backlog is not None or compare or traces):
+        _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare and --traces")
     if traces and simulator:
         _refuse("--traces are sent to the stub; leave out --simulator")
     setup = Setup(
@@ -88,8 +88,9 @@ def bench(
 
     counted = rounds or (COMPARED_ROUNDS if others else 1)
     sides = (Side.ALLOCATOR, *others)
-    main = grow(setup, largest, as_json=as_json) if growth else measure(setup, load, sides, counted, as_json=as_json)
-    raise typer.Exit(run_loop(guarded(main)))
+    if growth:
+        raise typer.Exit(run_loop(guarded(grow(setup, largest, counted, as_json=as_json))))
+    raise typer.Exit(run_loop(guarded(measure(setup, load, sides, counted, as_json=as_json))))
 
 
 def _refuse(message: str) -> None:

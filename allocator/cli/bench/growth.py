@@ -1,14 +1,16 @@
 """What an allocation costs as things grow: what waits, the regions, the answers kept, the workers.
 
-In: a setup, and how large the largest is. Out: a `GrowthReport`: a row for each size, with the cost of one allocation,
-and the bytes that one waiting match and one kept answer take in Redis. What stays flat along a column costs the same at
-any size.
+In: a setup, how large the largest is, and how often each size is measured. Out: a `GrowthReport`: a row for each size,
+with the median cost of one allocation, and the bytes that one waiting match and one kept answer take in Redis. What
+stays flat along a column costs the same at any size. Sizes take turns, so that what else the machine does falls on all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,12 +21,12 @@ from allocator.cli.bench.matchmaker import Matchmaker
 from allocator.cli.bench.meters import redis_info
 from allocator.cli.bench.plan import Backlog, Setup, Side, Waiting
 from allocator.cli.bench.rig import Rig, fresh_keys
-from allocator.cli.bench.rounds import Round, run_round
+from allocator.cli.bench.rounds import Round, run_round, run_round_with
 
 SERVED = 5_000
 """Matches served at each size."""
-WAITING = (10, 1_000)
-"""And then the largest."""
+WAITING = (10, 1_000, 10_000)
+"""And the largest."""
 REGIONS = (1, 20, 200)
 PROCESSES = (1, 4, 16)
 KEPT_SHARE = 3
@@ -35,7 +37,7 @@ WEIGHED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The cost at one size of one thing; CPU in milliseconds for each allocation."""
+    """The cost at one size of one thing, the median of all rounds; CPU in milliseconds for each allocation."""
 
     grows: str
     size: int
@@ -46,16 +48,16 @@ class Size:
     worker_peak_mb: float | None
 
     @classmethod
-    def of(cls, grows: str, size: int, measured: Round) -> Size:
-        """What a round has measured."""
+    def of(cls, grows: str, size: int, measured: Sequence[Round]) -> Size:
+        """What rounds have measured, at least one."""
         return cls(
             grows,
             size,
-            measured.allocations_per_second,
-            measured.worker_cpu_ms,
-            measured.redis_cpu_ms,
-            measured.redis_commands,
-            measured.worker_peak_mb,
+            statistics.median(each.allocations_per_second for each in measured),
+            _median(each.worker_cpu_ms for each in measured),
+            statistics.median(each.redis_cpu_ms for each in measured),
+            statistics.median(each.redis_commands for each in measured),
+            _median(each.worker_peak_mb for each in measured),
         )
 
 
@@ -77,27 +79,32 @@ class GrowthReport:
 class Growth:
     """One run over all sizes."""
 
-    def __init__(self, setup: Setup, *, largest: int, say: Callable[[str], None]) -> None:
-        """`largest`: how many matches wait at most."""
+    def __init__(self, setup: Setup, *, largest: int, rounds: int, say: Callable[[str], None]) -> None:
+        """`largest`: how many matches wait at most; `rounds`: how often each size is measured."""
         self._setup = setup
         self._largest = largest
+        self._rounds = rounds
         self._say = say
-        self._sizes: list[Size] = []
+        self._measured: defaultdict[tuple[str, int], list[Round]] = defaultdict(list)
 
     async def measure(self) -> GrowthReport:
-        """Measure each size once; some minutes."""
+        """Measure each size; some minutes for each round."""
         async with Rig(self._setup) as rig:
             per_waiting = await _weigh_waiting(rig)
-            for waiting in (*WAITING, self._largest):
-                self._add("waiting", waiting, await run_round(rig, Side.ALLOCATOR, Waiting(waiting, SERVED)))
+            for _ in range(self._rounds):
+                for waiting in sorted({*(each for each in WAITING if each < self._largest), self._largest}):
+                    self._add("waiting", waiting, await run_round(rig, Side.ALLOCATOR, Waiting(waiting, SERVED)))
             per_kept = await self._with_answers_kept(rig)
-        for regions in REGIONS:
-            async with Rig(replace(self._setup, regions=regions)) as rig:
-                self._add("regions", regions, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
-        for processes in PROCESSES:
-            async with Rig(replace(self._setup, processes=processes)) as rig:
-                self._add("processes", processes, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
-        return GrowthReport(tuple(self._sizes), per_waiting, per_kept)
+        for _ in range(self._rounds):
+            for regions in REGIONS:
+                async with Rig(replace(self._setup, regions=regions)) as rig:
+                    self._add("regions", regions, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
+        for _ in range(self._rounds):
+            for processes in PROCESSES:
+                async with Rig(replace(self._setup, processes=processes)) as rig:
+                    self._add("processes", processes, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
+        sizes = (Size.of(grows, size, measured) for (grows, size), measured in self._measured.items())
+        return GrowthReport(tuple(sizes), per_waiting, per_kept)
 
     async def _with_answers_kept(self, rig: Rig) -> float:
         """Serve the same namespace again and again; the bytes that one answer takes."""
@@ -107,20 +114,20 @@ class Growth:
         try:
             for size in (0, self._largest // KEPT_SHARE):
                 if size > kept:
-                    await run_round(rig, Side.ALLOCATOR, Backlog(size - kept), keys=keys)
+                    await run_round_with(keys, rig, Side.ALLOCATOR, Backlog(size - kept))
                     kept = size
-                measured = await run_round(rig, Side.ALLOCATOR, Backlog(SERVED), keys=keys)
-                self._add("answers kept", size, measured)
-                kept += SERVED
+                for _ in range(self._rounds):
+                    measured = await run_round_with(keys, rig, Side.ALLOCATOR, Backlog(SERVED))
+                    self._add("answers kept", size, measured)
+                    kept += SERVED
             return (await _used_bytes(rig) - before) / kept
         finally:
             await asyncio.shield(rig.forget(keys))
 
     def _add(self, grows: str, size: int, measured: Round) -> None:
-        found = Size.of(grows, size, measured)
-        self._sizes.append(found)
-        cpu = "" if found.worker_cpu_ms is None else f", {found.worker_cpu_ms:.3f} ms of worker CPU each"
-        self._say(f"{grows} {size:,}: {found.allocations_per_second:,.0f}/s{cpu}")
+        self._measured[grows, size].append(measured)
+        cpu = "" if measured.worker_cpu_ms is None else f", {measured.worker_cpu_ms:.3f} ms of worker CPU each"
+        self._say(f"{grows} {size:,}: {measured.allocations_per_second:,.0f}/s{cpu}")
 
 
 def show_growth(report: GrowthReport, console: Console) -> None:
@@ -152,6 +159,11 @@ async def _weigh_waiting(rig: Rig) -> float:
         return (await _used_bytes(rig) - before) / WEIGHED
     finally:
         await asyncio.shield(rig.forget(keys))
+
+
+def _median(measured: Iterable[float | None]) -> float | None:
+    known = [each for each in measured if each is not None]
+    return statistics.median(known) if known else None
 
 
 async def _used_bytes(rig: Rig) -> int:

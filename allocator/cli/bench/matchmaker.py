@@ -70,15 +70,19 @@ class Matchmaker:
             self._changed.clear()
             await self._changed.wait()
 
+    async def fill(self) -> None:
+        """Send what is to wait before anyone serves: of a `Waiting` load."""
+        if isinstance(self.load, Waiting):
+            await self._send_now(self.load.waiting)
+
     async def send(self) -> None:
-        """Send all that the load says, each at its moment."""
+        """Send all that the load says, each at its moment; after `fill`."""
         match self.load:
             case OpenLoop():
                 await self._send_at(self.load.moments())
             case Backlog(matches):
                 await self._send_now(matches)
             case Waiting(waiting, matches):
-                await self._send_now(waiting)
                 while self.answered < matches:
                     await self.until_answered(len(self.due_at) - waiting + 1)
                     await self._send_now(self.answered + waiting - len(self.due_at))

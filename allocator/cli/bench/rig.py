@@ -1,9 +1,9 @@
 """The processes of a bench: a server, a provider, workers or bare loops, each on its cores.
 
-In: a `Setup`. Out: a `Rig` with a connection to Redis and the provider's process, and for each round a fleet with keys
-of its own. Promises: everything listens on loopback; whatever it started has ended once it is closed, whichever way
-that comes; a round's keys are gone after it, also on a server that others use. Cores are handed on by inheritance, so
-that every thread of a process keeps to them.
+In: a `Setup`. Out: a `Rig` with a connection to Redis and the provider's process, and for each round a fleet. Promises:
+everything listens on loopback; whatever it started has ended once it is closed, whichever way that comes; of keys that
+are forgotten nothing is left, also on a server that others use. Cores are handed on by inheritance, so that every
+thread of a process keeps to them.
 """
 
 from __future__ import annotations
@@ -118,10 +118,8 @@ class Rig:
         self._provider_url = json.loads(line)["url"] if self.setup.simulator else line.strip()
 
     @contextlib.asynccontextmanager
-    async def fleet(self, side: Side, *, keys: Keys | None = None) -> AsyncIterator[Fleet]:
-        """Serving processes that are ready, with keys that are gone after it; `keys` where some are to be found."""
-        own = keys is None
-        keys = keys or fresh_keys()
+    async def fleet(self, side: Side, keys: Keys) -> AsyncIterator[Fleet]:
+        """Serving processes that are ready, and have ended after it."""
         config = self._directory / f"{keys.namespace}.toml"
         config.write_text(self._settings(keys.namespace), encoding="utf-8")
         processes: list[Process] = []
@@ -134,7 +132,7 @@ class Rig:
                 await self._first_line(process, f"{keys.namespace}-{number}")
             yield Fleet(side, keys, tuple(processes))
         finally:
-            await asyncio.shield(self._end_fleet(processes, keys if own else None))
+            await asyncio.shield(asyncio.gather(*(end(process) for process in processes)))
 
     async def forget(self, keys: Keys) -> None:
         """Remove all that a round has left in Redis."""
@@ -147,11 +145,6 @@ class Rig:
                 await self.connection.execute("UNLINK", *found)
             if int(cursor) == 0:
                 return
-
-    async def _end_fleet(self, processes: list[Process], keys: Keys | None) -> None:
-        await asyncio.gather(*(end(process) for process in processes))
-        if keys is not None:
-            await self.forget(keys)
 
     def _settings(self, name: str) -> str:
         head = _SETTINGS.format(

@@ -17,7 +17,7 @@ from typing import Any
 from allocator.cli.bench.matchmaker import Matchmaker
 from allocator.cli.bench.meters import Reading, peak_mb, read_meters
 from allocator.cli.bench.plan import Backlog, Load, OpenLoop, Side, Waiting
-from allocator.cli.bench.rig import Fleet, Rig
+from allocator.cli.bench.rig import Fleet, Rig, fresh_keys
 from allocator.cli.stage import StageError
 from allocator.contract.keys import Keys
 
@@ -88,11 +88,21 @@ async def in_turn(
                 await asyncio.gather(measuring, stopped, return_exceptions=True)
 
 
-async def run_round(rig: Rig, side: Side, load: Load, *, keys: Keys | None = None) -> Round:
-    """Measure one side under this load. StageError: something did not start, or ended too early."""
-    async with rig.fleet(side, keys=keys) as fleet:
-        matchmaker = Matchmaker(rig.connection, fleet.keys, rig.setup.region_names(), load)
-        await matchmaker.open()
+async def run_round(rig: Rig, side: Side, load: Load) -> Round:
+    """Measure one side with keys of its own. StageError: something did not start, or ended too early."""
+    keys = fresh_keys()
+    try:
+        return await run_round_with(keys, rig, side, load)
+    finally:
+        await asyncio.shield(rig.forget(keys))
+
+
+async def run_round_with(keys: Keys, rig: Rig, side: Side, load: Load) -> Round:
+    """Measure one side with these keys, which may hold what other rounds have left, and leave them."""
+    matchmaker = Matchmaker(rig.connection, keys, rig.setup.region_names(), load)
+    await matchmaker.open()
+    await matchmaker.fill()
+    async with rig.fleet(side, keys) as fleet:
         async with _running(matchmaker, fleet) as (sending, failed):
             measuring = asyncio.get_running_loop().create_task(_measure(rig, fleet, matchmaker, sending))
             try:

@@ -62,11 +62,13 @@ async def measure(setup: Setup, load: Load, sides: Sequence[Side], rounds: int, 
     return EXIT_DONE if report.complete else EXIT_BAD
 
 
-async def grow(setup: Setup, largest: int, *, as_json: bool) -> int:
+async def grow(setup: Setup, largest: int, rounds: int, *, as_json: bool) -> int:
     """Measure the cost at each size and print it."""
     stop, err = asyncio.Event(), Console(stderr=True)
     stop_signals(stop)
-    growth = Growth(setup, largest=largest, say=lambda line: err.print(line, highlight=False, soft_wrap=True))
+    growth = Growth(
+        setup, largest=largest, rounds=rounds, say=lambda line: err.print(line, highlight=False, soft_wrap=True)
+    )
     measuring = asyncio.get_running_loop().create_task(growth.measure())
     stopped = asyncio.get_running_loop().create_task(stop.wait())
     await asyncio.wait([measuring, stopped], return_when=asyncio.FIRST_COMPLETED)
