@@ -54,8 +54,6 @@ class CallIn:
             self._looked_everywhere_at = since
             others = parts.lanes.lots_without_lane()
             wants += [Want(lot, 0) for lot in others]
-        if not wants and not self._somebody_waits:
-            return False
         arrivals = await parts.parking.claim(wants, room)
         for lot, (destination, guest) in others.items():
             if lot in arrivals.waiting:

@@ -36,6 +36,7 @@ from tests.simulation.world import World
 NAME = "w0"
 BODY = b'{"id": "m-1", "image": "game", "regions": ["europe"], "timeout_seconds": 20, "labels": {"match": "m-1"}}'
 END_SECONDS = 60
+AT_ONCE_MS = 300
 
 
 def calm(world: Scenario) -> Scenario:
@@ -249,5 +250,21 @@ def test_the_wait_that_a_match_is_refused_for_is_that_where_it_may_go(
         house.parts.lanes.refresh()
         assert wait_seconds(decoded.request, Priority.NORMAL, 0.0, house.parts) == pytest.approx(seconds)
         await house.process.lanes.close()
+
+    house.live(story)
+
+
+@pytest.mark.parametrize("after_seconds", [3.0, 3.2, 3.4, 3.6, 3.8])
+def test_who_waits_for_a_looser_cap_alone_goes_on_as_soon_as_it_applies(after_seconds: float) -> None:
+    house = House()
+    caps = [{"max_ms": 100, "after_seconds": 0}, {"max_ms": 200, "after_seconds": after_seconds}]
+    body = json.loads(BODY) | {"players": [{"latency_ms": {"europe": 150}}], "latency_caps": caps}
+
+    async def story() -> None:
+        house.store.add(json.dumps(body).encode())
+        hashed = await house.serve("m-1")
+        assert hashed["state"] == "allocated"
+        late_ms = int(hashed["allocated_at"]) - int(hashed["enqueued_at"]) - 1000 * after_seconds
+        assert 0 <= late_ms < AT_ONCE_MS
 
     house.live(story)
