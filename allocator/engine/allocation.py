@@ -205,7 +205,7 @@ class Allocation:
     async def _at_deadline(self, route: Route) -> End:
         """The deadline came; where Redis has lost something since, or this process slept, something may be in play."""
         course, parts = self._course, self._parts
-        if not self.hold.doubtful and not course.lapsed and asyncio.get_running_loop().time() < course.lease_until:
+        if not self.hold.doubtful and course.held_since(self.began_at):
             return expired(course, route)
         course.suspects.update(parts.providers)
         found = await resolve(course, parts, "before its end, after a loss of Redis", patient=True)
@@ -310,7 +310,7 @@ class Allocation:
         check = parts.policy.ready_checks.get(course.request.image)
         if check is None or not isinstance(end, Placed):
             return True
-        if (self.hold.doubtful or course.lapsed) and course.attempts[-1].outcome is Outcome.ADOPTED:
+        if (self.hold.doubtful or course.lapsed_at is not None) and course.attempts[-1].outcome is Outcome.ADOPTED:
             return True  # it may be in play
         loop = asyncio.get_running_loop()
         since, left_seconds = loop.time(), course.remaining_seconds(parts)

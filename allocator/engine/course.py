@@ -49,8 +49,8 @@ class Course:
     unauthorized: str = ""
     message: str = ""
     """What the last refusal said."""
-    lapsed: bool = False
-    """Whether the lease was over once while this process slept: what it knows of the request may be old."""
+    lapsed_at: float | None = None
+    """When it was last found that the lease had been over: what was known of the request before may be old."""
     region: str = ""
     gate_seconds: float = 0.0
     provider_seconds: float = 0.0
@@ -116,8 +116,15 @@ class Course:
 
     def lease(self, until: float) -> None:
         """The lease is good until then, on the loop's clock."""
-        self.lapsed |= asyncio.get_running_loop().time() >= self.lease_until
+        now = asyncio.get_running_loop().time()
+        if now >= self.lease_until:
+            self.lapsed_at = now
         self.lease_until = until
+
+    def held_since(self, moment: float) -> bool:
+        """Whether the lease has been good ever since, so that nobody else can have had the request."""
+        kept = self.lapsed_at is None or self.lapsed_at < moment
+        return kept and asyncio.get_running_loop().time() < self.lease_until
 
     def set_back(self, destination: Destination) -> None:
         """A destination did not serve."""

@@ -53,8 +53,9 @@ async def resolve(
                 return provider, answer.session
             overdue = loop.time() - begun > parts.policy.call_timeout_seconds[provider]
             unclear |= not _lives_no_more(answer, absence_counts=absence_counts, overdue=overdue)
-        slept = loop.time() - since > parts.policy.lease_seconds  # then another may have had the request, and served it
-        if not unclear and not slept:
+        # where the lease was over meanwhile another may have had the request, and served it
+        ours = loop.time() - since <= parts.policy.lease_seconds or course.held_since(since)
+        if not unclear and ours:
             await next_generation(course, parts, reason)
             return None
         pause = min(PAUSE_FIRST_SECONDS * 2**turn, PAUSE_LAST_SECONDS) * (0.5 + parts.chance.random())

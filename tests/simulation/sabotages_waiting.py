@@ -150,7 +150,7 @@ def the_doubt_of_one_who_slept(patch: Patch) -> None:
 
     def lease(self: Course, until: float) -> None:
         real(self, until)
-        self.lapsed = False
+        self.lapsed_at = None
 
     patch.setattr(Course, "lease", lease)
 

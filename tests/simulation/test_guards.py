@@ -24,7 +24,7 @@ from allocator.engine.readiness import ReadyCheck
 from allocator.engine.takeover import take_over
 from allocator.engine.takeup import wait_seconds
 from allocator.engine.ticket import Permit, Ticket
-from allocator.providers.provider import Session, StartOutcome
+from allocator.providers.provider import FindOutcome, Session, StartOutcome
 from tests.simulation.levers import PROVIDER
 from tests.simulation.process import Process
 from tests.simulation.scenario import Chaos, HostFaults, Scenario, scenario
@@ -266,5 +266,26 @@ def test_who_waits_for_a_looser_cap_alone_goes_on_as_soon_as_it_applies(after_se
         assert hashed["state"] == "allocated"
         late_ms = int(hashed["allocated_at"]) - int(hashed["enqueued_at"]) - 1000 * after_seconds
         assert 0 <= late_ms < AT_ONCE_MS
+
+    house.live(story)
+
+
+def test_a_look_up_that_had_to_wait_longer_than_the_lease_counts_where_the_lease_was_renewed() -> None:
+    house = House()
+    look_ups, asked = house.parts.look_ups, []
+    real = look_ups.find
+
+    async def find(*words: Any, **options: Any) -> FindOutcome:
+        await asyncio.sleep(1.5 * house.fleet.policy.lease_seconds)  # hundreds wait for leave to ask
+        asked.append(words)
+        return await real(*words, **options)
+
+    look_ups.find = find  # type: ignore[method-assign]
+
+    async def story() -> None:
+        await house.hold()  # by a worker that dies
+        hashed = await house.serve("m-1")
+        assert hashed["state"] == "allocated"
+        assert len(asked) == 1
 
     house.live(story)
