@@ -21,6 +21,7 @@ from allocator.engine.attempt import STALE_SECONDS, Call
 from allocator.engine.course import Course
 from allocator.engine.observer import Event, Finished, TakenOver
 from allocator.engine.readiness import ReadyCheck
+from allocator.engine.resolve import resolve
 from allocator.engine.takeover import take_over
 from allocator.engine.takeup import wait_seconds
 from allocator.engine.ticket import Permit, Ticket
@@ -272,20 +273,46 @@ def test_who_waits_for_a_looser_cap_alone_goes_on_as_soon_as_it_applies(after_se
 
 def test_a_look_up_that_had_to_wait_longer_than_the_lease_counts_where_the_lease_was_renewed() -> None:
     house = House()
-    look_ups, asked = house.parts.look_ups, []
+    look_ups: Any = house.parts.look_ups
+    asked: list[Any] = []
     real = look_ups.find
 
     async def find(*words: Any, **options: Any) -> FindOutcome:
         await asyncio.sleep(1.5 * house.fleet.policy.lease_seconds)  # hundreds wait for leave to ask
         asked.append(words)
-        return await real(*words, **options)
+        answer: FindOutcome = await real(*words, **options)
+        return answer
 
-    look_ups.find = find  # type: ignore[method-assign]
+    look_ups.find = find
 
     async def story() -> None:
         await house.hold()  # by a worker that dies
         hashed = await house.serve("m-1")
         assert hashed["state"] == "allocated"
         assert len(asked) == 1
+
+    house.live(story)
+
+
+def test_an_absence_that_was_told_before_the_lease_was_over_is_asked_for_again() -> None:
+    house = House()
+    look_ups: Any = house.parts.look_ups
+    asked: list[Any] = []
+    real = look_ups.find
+
+    async def find(*words: Any, **options: Any) -> FindOutcome:
+        answer: FindOutcome = await real(*words, **options)
+        await asyncio.sleep(0.0 if asked else 1.5 * house.fleet.policy.lease_seconds)  # and nobody renews
+        asked.append(words)
+        return answer
+
+    look_ups.find = find
+
+    async def story() -> None:
+        course = house.course(*await house.hold(), lease_seconds=house.fleet.policy.lease_seconds)
+        course.suspects.add(PROVIDER)
+        assert await resolve(course, house.parts, "a test") is None
+        assert len(asked) == 2
+        await house.process.lanes.close()
 
     house.live(story)
