@@ -28,6 +28,8 @@ from allocator.contract.values import quick
 
 BATCH_MAX = 256
 NEVER_MS = -(2**53)
+SUSPECT_TAKES = 2
+"""Who is taken more often may have ended workers, and goes on one after the other; everybody's first worker may die."""
 DOUBT_MS = 24 * 3600 * 1000
 """How long after a loss a request that comes in may be one whose session is in play already."""
 FIRST_STOP_MS = 1000
@@ -302,7 +304,11 @@ class Broker(Protocol):
         ...
 
     async def reclaim(self, count: int) -> list[Hold]:
-        """Take over requests whose lease has ended."""
+        """Take over requests whose lease has ended; beyond `SUSPECT_TAKES` the take counts from `begin` on."""
+        ...
+
+    async def begin(self, hold: Hold) -> bool:
+        """The processing of a suspect begins: if it ends this worker, it was this take. False: the fence is stale."""
         ...
 
     async def renew(self, holds: Sequence[Hold]) -> list[bool]:

@@ -15,6 +15,7 @@ from itertools import islice
 from allocator.broker.broker import (
     DOUBT_MS,
     FIRST_STOP_MS,
+    SUSPECT_TAKES,
     Already,
     BrokerFull,
     BrokerUnavailable,
@@ -195,8 +196,9 @@ class MemoryBroker:
             if record is None or record.final is not None or record.body is None or record.priority is None:
                 del store.leases[request_id]
                 continue
-            record.fence, record.takes = f"{prefix}.{index}", record.takes + (not record.clean)
+            record.fence, record.takes = f"{prefix}.{index}", record.takes + (not (record.clean or record.unbegun))
             uncertain, record.clean = not record.clean, False
+            record.unbegun = record.takes > SUSPECT_TAKES
             store.unpark(request_id, record)
             store.leases[request_id] = now_ms + self._lease_ms
             attempts = store.allocation(request_id).get("attempts")
@@ -217,6 +219,13 @@ class MemoryBroker:
                 )
             )
         return holds
+
+    async def begin(self, hold: Hold) -> bool:
+        """See `Broker.begin`."""
+        record = self._ask().owned(hold.request_id, hold.fence)
+        if record is not None:
+            record.unbegun = False
+        return record is not None
 
     async def renew(self, holds: Sequence[Hold]) -> list[bool]:
         """See `Broker.renew`."""

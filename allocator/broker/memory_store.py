@@ -51,6 +51,8 @@ class Record:
     generation: int = 1
     takes: int = 1
     clean: bool = False
+    unbegun: bool = False
+    """A suspect that was taken over and still stands in line."""
     parked: tuple[str, ...] | None = None
     """Its lots, while it is parked."""
     trail: str = ""

@@ -15,6 +15,7 @@ from allocator.broker.broker import (
     BATCH_MAX,
     FIRST_STOP_MS,
     NEVER_MS,
+    SUSPECT_TAKES,
     CommitReply,
     Condemned,
     Depth,
@@ -51,6 +52,7 @@ _SCRIPTS = {
         "reserve",
         "renew",
         "reclaim",
+        "begin",
         "next_generation",
         "note",
         "commit",
@@ -183,10 +185,15 @@ class StreamsBroker:
     async def reclaim(self, count: int) -> list[Hold]:
         """See `Broker.reclaim`."""
         prefixes = [self._keys.record(""), self._keys.allocation("")]
-        args = [*prefixes, f"{self._fences.new()}.", min(count, BATCH_MAX), self._lease_ms, self._keys.lots]
+        fence, many = f"{self._fences.new()}.", min(count, BATCH_MAX)
+        args = [*prefixes, fence, many, self._lease_ms, self._keys.lots, SUSPECT_TAKES]
         reply = await self._run("reclaim", [self._keys.leases, self._keys.parked], args)
         self._saw_time(reply[0])
         return [packing.reclaimed(each, loss_ms=self._loss_ms) for each in reply[1:]]
+
+    async def begin(self, hold: Hold) -> bool:
+        """See `Broker.begin`."""
+        return bool(await self._run("begin", [self._keys.record(hold.request_id)], [hold.fence]))
 
     async def renew(self, holds: Sequence[Hold]) -> list[bool]:
         """See `Broker.renew`."""

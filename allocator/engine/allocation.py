@@ -32,6 +32,7 @@ from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resol
 from allocator.engine.routes import Route
 from allocator.engine.stay import stay_of, tell_plan
 from allocator.engine.survivors import Survivor, latest_first
+from allocator.engine.suspects import POISON_TAKES_MAX
 from allocator.engine.ticket import NoPermit, Permit, Ticket
 from allocator.engine.unserved import code_of, expired, nowhere, pass_over_unsuited
 from allocator.placement.plan import Candidate
@@ -41,8 +42,6 @@ ROUND_PAUSE_FIRST_SECONDS = 0.2
 ROUND_PAUSE_LAST_SECONDS = 5.0
 NOTE_SECONDS = 0.3
 """Who waits so long after a push-back says so in its hash."""
-POISON_TAKES_MAX = 6
-"""The first take, and one for each worker that processing the request may end: the contract allows five."""
 BUDGET_PAUSE_SECONDS = 0.5
 """How long who has to repeat a call waits for the retry budget."""
 

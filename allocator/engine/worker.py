@@ -7,11 +7,10 @@ backlog allows; what is held is renewed while this process lives; a loop that me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
 
-from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
+from allocator.broker.broker import BATCH_MAX, SUSPECT_TAKES, BrokerUnavailable, Entry, Hold
 from allocator.contract.request import AllocationRequest
 from allocator.engine.allocation import Allocation
 from allocator.engine.callin import CallIn
@@ -20,6 +19,7 @@ from allocator.engine.observer import Crashed, LeaseLost, Left
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
 from allocator.engine.stopper import stop_condemned
+from allocator.engine.suspects import Suspects
 from allocator.engine.takeover import take_over
 from allocator.engine.takeup import take_up
 from allocator.engine.turns import order_of
@@ -31,7 +31,6 @@ LAST_WORDS_SECONDS = 2.0
 """What is left after the grace, to hand back what had to be broken off."""
 CANCEL_AGAIN_SECONDS = 0.5
 BEGUN_MAX = 16 * BATCH_MAX
-SUSPECT_TAKES = 2
 QUIET_MAX = 8
 """Where no more came at once, nothing has gathered that is to be read by priority: one round trip less."""
 PAUSED_SECONDS = 0.2
@@ -56,7 +55,7 @@ class Worker:
         self._held_bytes = 0
         self._begun: dict[str, None] = {}
         """Fences that were begun: one entry that came two ways (read, and as a stray) is one request."""
-        self._suspects = asyncio.Lock()
+        self._suspects = Suspects(parts.broker, parts.insist)
         self._room = asyncio.Event()
         self._draining = asyncio.Event()
         self._arrivals = count()
@@ -214,9 +213,8 @@ class Worker:
         hold, ended = allocation.hold, False
         try:
             if hold.takes > SUSPECT_TAKES:
-                # Whatever ended two workers is not to end the others' work as well: one of them at a time.
-                async with self._alone(hold):
-                    ended = await allocation.run()
+                async with self._suspects.turn(hold) as ours:
+                    ended = await allocation.run() if ours else self._lost(hold)
             else:
                 ended = await allocation.run()
         except asyncio.CancelledError:
@@ -240,19 +238,9 @@ class Worker:
                     del self._held[hold.request_id]
                 self._room.set()
 
-    @asynccontextmanager
-    async def _alone(self, hold: Hold) -> AsyncIterator[None]:
-        """Wait until no other suspect is at it, at most until the deadline: then nothing is called any more."""
-        left_seconds = (hold.deadline_ms - self._parts.broker.now_ms()) / 1000
-        try:
-            await asyncio.wait_for(self._suspects.acquire(), max(0.0, left_seconds))
-        except TimeoutError:
-            yield
-            return
-        try:
-            yield
-        finally:
-            self._suspects.release()
+    def _lost(self, hold: Hold) -> bool:
+        self._parts.observe(LeaseLost(hold.request_id))
+        return True
 
     async def _renew(self) -> None:
         since = asyncio.get_running_loop().time()

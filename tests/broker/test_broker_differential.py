@@ -39,6 +39,7 @@ STEP = st.one_of(
     st.tuples(st.just("reserve"), worker, st.lists(pick, max_size=3), st.sampled_from((None, "mm-1", "mm-2"))),
     st.tuples(st.just("refuse"), worker, pick, st.sampled_from(("refused", "failed", "buried"))),
     st.tuples(st.just("reclaim"), worker, st.integers(1, 4)),
+    st.tuples(st.just("begin"), worker, pick),
     st.tuples(st.just("renew"), worker, st.lists(pick, max_size=3)),
     st.tuples(st.just("note"), worker, pick),
     st.tuples(st.just("next_generation"), worker, pick),
@@ -101,6 +102,9 @@ class Side:
         holds = await self.brokers[worker].reclaim(count)
         self.holds += holds
         return holds
+
+    async def _begin(self, worker: int, chosen: int) -> Any:
+        return await self._with(chosen, self.brokers[worker].begin)
 
     async def _renew(self, worker: int, picks: list[int]) -> Any:
         return await self.brokers[worker].renew([_late(self.holds, each) for each in picks if self.holds])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,6 +66,19 @@ class Promises:
         await house.pass_ms(SHORT_MS + 5)
         (third,) = await broker.reclaim(1)
         assert (third.uncertain, third.takes) == (True, 2 if clean else 3)
+
+    async def test_the_take_of_a_suspect_counts_once_its_processing_begins(self, house: House) -> None:
+        broker = await house.prepared(lease_ms=SHORT_MS)
+        await house.held(broker)
+        taken: list[tuple[int, bool]] = []
+        for begins in (False, False, False, True, False, True):
+            await house.pass_ms(SHORT_MS + 5)
+            (hold,) = await broker.reclaim(1)
+            taken.append((hold.takes, hold.uncertain))
+            if begins:
+                assert await broker.begin(hold) is True
+                assert await broker.begin(replace(hold, fence="of another")) is False
+        assert taken == [(takes, True) for takes in (2, 3, 3, 3, 4, 4)]
 
     async def test_a_renewed_lease_does_not_lapse(self, house: House) -> None:
         broker = await house.prepared(lease_ms=SHORT_MS)

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from allocator.broker import streams
 from allocator.engine import worker
 
 SENT_SECONDS = 0.03
@@ -35,7 +36,7 @@ _GAMEYE = "allocator.providers.gameye.client:GameyeProvider"
 
 STEPS = {
     **dict.fromkeys(("take", "wait", "strays", "reserve", "reclaim", "renew", "note", "next_generation"), _BROKER),
-    **dict.fromkeys(("commit", "refuse", "hand_back", "claim_condemned", "recheck", "close"), _BROKER),
+    **dict.fromkeys(("begin", "commit", "refuse", "hand_back", "claim_condemned", "recheck", "close"), _BROKER),
     **dict.fromkeys(("park", "claim"), _PARKING),
     **dict.fromkeys(("turn", "lead", "snapshot", "standings", "keep", "hasten"), _CENSUS),
     **dict.fromkeys(("permits", "shut", "open", "doubt", "slow", "verdict", "judge", "may_repeat"), _GATE),
@@ -45,6 +46,8 @@ STEPS = {
 """Where each step lives, by name, so that only the one that is asked for has to exist."""
 
 
+SUSPECT_TAKES = {"begin": 1}
+"""Where the step is about suspects one is a suspect sooner: else two workers would have to die before."""
 RECONCILE_SECONDS = 1.0
 """A pass comes about while the scene is played."""
 
@@ -88,6 +91,8 @@ if __name__ == "__main__":
     spec = sys.argv.pop(1).split(":")
     arm(spec[0], spec[1], int(spec[2]))
     worker.__dict__["RECONCILE_SECONDS"] = RECONCILE_SECONDS
+    for module in (worker, streams):
+        module.__dict__["SUSPECT_TAKES"] = SUSPECT_TAKES.get(spec[0], module.__dict__["SUSPECT_TAKES"])
     from allocator.cli.main import run
 
     run()

@@ -106,6 +106,8 @@ CASES = (
     Case("note:after:1", TURNED_AWAY),
     Case("reclaim:before:1", TAKEN_OVER),
     Case("reclaim:after:1", TAKEN_OVER, quick=True),
+    Case("begin:before:1", TAKEN_OVER),
+    Case("begin:after:1", TAKEN_OVER, quick=True),
     Case("strays:before:1", STRAY),
     Case("strays:after:1", STRAY),
     Case("refuse:before:1", REFUSED),

@@ -90,6 +90,9 @@ class BrokerView:
             self._trace.say(f"reclaim {hold.request_id} generation {hold.generation} uncertain {hold.uncertain}")
         return holds
 
+    async def begin(self, hold: Hold) -> bool:
+        return await self._step("begin", lambda: self._inner.begin(hold))
+
     async def renew(self, holds: Sequence[Hold]) -> list[bool]:
         return await self._step("renew", lambda: self._inner.renew(holds))
 

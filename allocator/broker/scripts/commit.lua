@@ -48,7 +48,7 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
         'request_id', id, 'stream', kept[2] or '', 'entry_id', kept[3], 'request', kept[1] or '')
       redis.call('PEXPIRE', KEYS[5], now - tonumber(string.match(ARGV[5], '^%d+')))
     end
-    redis.call('HDEL', record, 'body', 'stream', 'clean')
+    redis.call('HDEL', record, 'body', 'stream', 'clean', 'unbegun')
     redis.call('HSET', record, 'final', state, 'session', session, 'member', member)
     if native ~= '' then redis.call('HSET', record, 'native', native) end
     if trail ~= '' then redis.call('HSET', record, 'trail', trail) end

@@ -2,7 +2,8 @@
 -- Take over requests whose lease has ended, each under a new fence; what their last owner did is unknown
 -- unless it handed them back clean.
 -- KEYS:   leases, parked
--- ARGV:   prefix of records, prefix of allocation hashes, fence prefix, count, lease ms, prefix of lots
+-- ARGV:   prefix of records, prefix of allocation hashes, fence prefix, count, lease ms, prefix of lots, takes beyond
+--         which one is a suspect, whose take counts once it begins
 -- REPLY:  {now ms, for each: {request id, body, fence, generation, deadline ms, entry, priority, takes, clean, attempts,
 --         trail}}
 -- MEMORY: allowed when full
@@ -21,16 +22,17 @@ end
 for index, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[4])) do
   local record = ARGV[1] .. id
   local known = redis.pcall('HMGET', record, 'body', 'generation', 'deadline', 'entry', 'priority', 'takes', 'clean', 'final',
-    'parked', 'trail')
+    'parked', 'trail', 'unbegun')
   if not known[1] or known[8] then
     redis.call('ZREM', KEYS[1], id)
     redis.call('SREM', KEYS[2], id)
   else
     if known[9] then leave_lots(id, known[9], known[5]) end
-    -- handed back clean, it has ended no worker
-    local fence, takes = ARGV[3] .. index, tonumber(known[6]) + (known[7] and 0 or 1)
+    -- handed back clean, or still in line, it has ended no worker
+    local fence, takes = ARGV[3] .. index, tonumber(known[6]) + ((known[7] or known[11]) and 0 or 1)
     redis.call('HSET', record, 'fence', fence, 'takes', takes)
-    redis.call('HDEL', record, 'clean', 'parked')
+    redis.call('HDEL', record, 'clean', 'parked', 'unbegun')
+    if takes > tonumber(ARGV[7]) then redis.call('HSET', record, 'unbegun', '1') end
     redis.call('ZADD', KEYS[1], now + tonumber(ARGV[5]), id)
     -- a hash that is none answers with an error: that must not keep the request from being served
     local attempts = redis.pcall('HGET', ARGV[2] .. id, 'attempts')
