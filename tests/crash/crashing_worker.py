@@ -1,7 +1,8 @@
 """A worker that kills itself at one step: `python -m tests.crash.crashing_worker STEP:WHEN:N worker ...`.
 
-In: the name of a step, when, and at which of its turns; then the words of `allocator`. Out: a process that ends by
-SIGKILL there, as a power cut ends it. The production code has no hooks: methods are wrapped before it runs.
+In: the name of a step, when, and at which of its turns, or several of these, the first of which to come about ends it;
+then the words of `allocator`. Out: a process that ends by SIGKILL there, as a power cut ends it. The production code
+has no hooks: methods are wrapped before it runs.
 
     before   nothing of the step has left this process
     sent     the provider has the call, its answer has not come; a Redis step has no such moment of its own, since what
@@ -88,11 +89,12 @@ def _wrapped(original: Callable[..., Any], when: str, turn: int) -> Callable[...
 
 
 if __name__ == "__main__":
-    spec = sys.argv.pop(1).split(":")
-    arm(spec[0], spec[1], int(spec[2]))
+    specs = [spec.split(":") for spec in sys.argv.pop(1).split(",")]
+    for spec in specs:
+        arm(spec[0], spec[1], int(spec[2]))
     worker.__dict__["RECONCILE_SECONDS"] = RECONCILE_SECONDS
     for module in (worker, streams):
-        module.__dict__["SUSPECT_TAKES"] = SUSPECT_TAKES.get(spec[0], module.__dict__["SUSPECT_TAKES"])
+        module.__dict__["SUSPECT_TAKES"] = SUSPECT_TAKES.get(specs[0][0], module.__dict__["SUSPECT_TAKES"])
     from allocator.cli.main import run
 
     run()

@@ -50,7 +50,8 @@ class Scene:
 PLAIN = Scene()
 LOSSY = Scene(regions=("lossy",))
 TAKEN_OVER = Scene(donor="start:after:3")
-STRAY = Scene(donor="take:after:1")
+STRAY = Scene(donor="take:after:1,wait:after:1")
+"""Beside another worker a donor seldom finds anything at its first look."""
 FULL = Scene(regions=("full", "europe"))
 THROTTLED = Scene(regions=("brisk",), ends=frozenset({"allocated", "expired"}))
 CROWDED = Scene(settings=("region_defaults.rate=10", "region_defaults.burst=1"))

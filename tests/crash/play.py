@@ -11,7 +11,7 @@ import contextlib
 import signal
 from pathlib import Path
 
-from tests.crash.fleet import Fleet, Process, Simulator
+from tests.crash.fleet import Fleet, Process, ProcessEnded, Simulator
 from tests.crash.matrix import LATE_SECONDS, Case, Scene
 
 BATCH = 6
@@ -62,7 +62,11 @@ async def _begin(fleet: Fleet, case: Case, *, two: bool) -> Process:
     if case.scene.donor:
         donor = await fleet.worker(crash=case.scene.donor, wait=False)
         await donor.ended()
-    victim = await fleet.worker(crash=case.crash, wait=case.scene.drain)
+    victim = await fleet.worker(crash=case.crash, wait=False)
+    if two or case.scene.drain:
+        # until it is there, or dead already: at what is done first of all it would often be the second
+        with contextlib.suppress(ProcessEnded):
+            await victim.first_line()
     if two:
         await fleet.worker(wait=False)
     return victim
