@@ -6,9 +6,11 @@ FROM python:${PYTHON} AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY allocator allocator
+# `[otel]` for traces.
+ARG EXTRAS=
 # Without pip in what is handed over; compiled here, since nothing can be written later.
 RUN python3 -m venv --without-pip /opt/allocator \
-    && python3 -m pip --python /opt/allocator/bin/python3 install --no-cache-dir --compile . \
+    && python3 -m pip --python /opt/allocator/bin/python3 install --no-cache-dir --compile ".${EXTRAS}" \
     && /opt/allocator/bin/allocator --version
 
 FROM python:${PYTHON}

@@ -117,4 +117,5 @@ settings and logs           {home}
 
 Try:  redis-cli -p {port} XADD '{{allocator}}:requests' '*' request '{request}'
       redis-cli -p {port} HGETALL '{{allocator}}:allocation:m-1'
+      ALLOCATOR_CONFIG={home}/allocator.toml allocator explain m-1
 Ctrl-C ends it."""

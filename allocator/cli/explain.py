@@ -47,9 +47,10 @@ def explain(
     """Tell the life of one match. Order and reasons, waits, attempts, the end; exit 1 where nothing is known of it."""
 
     async def ask(settings: Settings) -> int:
+        from allocator.client.outbox import checked_id
         from allocator.service.life import read_life
 
-        life = await read_life(settings, request_id)
+        life = await read_life(settings, checked_id(request_id))
         if life is None:
             if as_json:
                 typer.echo("null")

@@ -70,7 +70,7 @@ class AllocatorClient:
 
     async def get(self, request_id: str) -> Allocation | None:
         """What is known of this id now; None: not submitted, not taken up yet, or aged out."""
-        share = await self._open.of(request_id)
+        share = await self._open.of(checked_id(request_id))
         reply = await self._open.connection.execute("HGETALL", share.keys.allocation(request_id))
         return read_hash(request_id, reply)
 
@@ -162,5 +162,5 @@ async def _answer(waiter: Waiter, deadline: float | None, timeout_seconds: float
 
 def _too_late(request_id: str, timeout_seconds: float | None) -> TimeoutError:
     return TimeoutError(
-        f"no answer for {request_id} within {timeout_seconds:g} s; the request goes on: wait for it again"
+        f"no answer for {request_id} within {timeout_seconds:g} s; if it was sent, it goes on: wait for it again"
     )

@@ -52,7 +52,8 @@ async def _gameye(settings: Settings) -> AsyncIterator[Finding]:
     try:
         found = await gameye.list(settings.deployment, timeout_seconds=CALL_SECONDS)
         if isinstance(found, LookupFailed):
-            says = f"{found.message}; check gameye.token, its scope session:read, and gameye.environment"
+            check = "gameye.token, its scope session:read, and gameye.environment"
+            says = f"{found.message}; check {'gameye.base_url and the way out' if found.status is None else check}"
             yield Finding("gameye credential", good=False, says=says)
         else:
             yield Finding("gameye credential", good=True, says=f"accepted; {len(found)} sessions bear our mark")

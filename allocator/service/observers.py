@@ -67,7 +67,7 @@ def _spans_out(settings: Settings) -> SpansOut:
     except ImportError as error:
         raise TracesUnavailable(
             f"telemetry.traces is 'otlp', which needs the extra `otel` ({error.name} is missing): "
-            "pip install 'allocator[otel]', or set telemetry.traces to \"off\""
+            "pip install '.[otel]' where it was installed from, or set telemetry.traces to \"off\""
         ) from error
     endpoints: dict[str, Endpoint] = {}
     if settings.gameye is not None:

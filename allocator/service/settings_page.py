@@ -26,7 +26,7 @@ NO_DOCSTRING = "(say what it does in a docstring under it)"
 _HEAD = """\
 # Settings
 
-Made from the code by `python -m allocator.service.documents`; do not edit.
+Made from the code by `python -m allocator.service.documents deploy/docs`; do not edit.
 
 A TOML file (`--config`, else `ALLOCATOR_CONFIG`, else `allocator.toml` in the working directory), overridden by
 variables, overridden by `--set KEY=VALUE`. `allocator config` shows what is in force and where it came from. A variable

@@ -35,6 +35,8 @@ OPTION = "--set"
 
 _FROM_KUBERNETES = re.compile(r"ALLOCATOR_(PORT|PORT_.*|SERVICE_.*)")
 """What Kubernetes puts into every container beside a Service named `allocator`."""
+_OF_A_SERVICE = re.compile(r"ALLOCATOR_\w+_(SERVICE_HOST|SERVICE_PORT.*|PORT_\d+_.*)")
+"""And beside one whose name begins like that."""
 
 _RIVALS: tuple[tuple[Path, Path], ...] = (
     (("gameye", "token"), ("gameye", "token_file")),
@@ -162,6 +164,9 @@ def _read_environment(model: Model, environ: Mapping[str, str], faults: list[str
             texts[known[name]] = (text, name)
         elif (path := path_of_variable(name)) is not None:
             texts[path] = (text, name)
+        elif _OF_A_SERVICE.fullmatch(name):
+            remedy = "one that Kubernetes sets for a Service; set enableServiceLinks: false in the pod"
+            faults.append(f"{printable(name)} (environment): unknown setting, and {remedy}")
         else:
             best = nearest(name, sorted({*known, FILE_VARIABLE}))
             faults.append(f"{printable(name)} (environment): unknown setting; the nearest known one is {best}")

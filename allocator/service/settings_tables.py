@@ -333,7 +333,7 @@ class CatalogEntry(Table):
 
 
 class Admin(Table):
-    """The address of metrics, probes and console; port 0 takes any free one."""
+    """The address of metrics and probes; port 0 takes any free one."""
 
     host: Text = "127.0.0.1"
     """An address of this machine; `0.0.0.0` is all of them."""

@@ -50,7 +50,7 @@ _TAIL = """
 `region`, `from_region`, `to_region`, `provider` and `location` are those of the settings. `status` is the HTTP status
 of the answer, `none` where none came, `other` where it is none of HTTP. `code` of `requests_finished_total` is empty
 where there is none. An objective leaves out the ends that the caller brought about: `state` `cancelled`, and `code`
-`invalid_request`, `rejected`; refusals are no ends, and are not among them.
+`invalid_request`, `rejected`, `id_conflict`; refusals are no ends, and are not among them.
 
 The process itself is told by `process_*` and `python_*`.
 """

@@ -299,6 +299,9 @@ def test_get_shows_what_is_under_way_and_says_what_is_not_known(allocator: Alloc
     assert (under_way.exit_code, under_way.stdout.split()) == (0, ["m-1", "queued"])
     assert (unknown.exit_code, as_json.exit_code, as_json.stdout) == (1, 1, "null\n")
     assert "m-2 is not known" in unknown.stderr
+    impossible = allocator("get", "m 2")
+    assert impossible.exit_code == 2
+    assert impossible.stderr.startswith("id: must be 1 to 128 of ")
 
 
 def test_a_wait_that_gives_up_exits_1(allocator: Allocator) -> None:

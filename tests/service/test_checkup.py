@@ -138,6 +138,13 @@ async def test_a_refused_token_is_to_be_mended(gameye: GameyeSimulator) -> None:
     assert "check gameye.token" in found["gameye credential"].says
 
 
+async def test_a_provider_that_cannot_be_reached_is_no_fault_of_the_token(gameye: GameyeSimulator) -> None:
+    nobody = {"base_url": "http://127.0.0.1:1", "token": "right"}
+    says = (await gameye_findings(gameye, gameye=nobody))["gameye credential"].says
+    assert "check gameye.base_url" in says
+    assert "token" not in says
+
+
 async def test_a_token_without_a_scope_that_can_be_tried_is_to_be_mended(gameye: GameyeSimulator) -> None:
     gameye.apply(SimulatorSettings(token="right", scopes=frozenset({Scope.SESSION_START, Scope.SESSION_STOP})))
     found = await gameye_findings(gameye, catalog={"my-game": {}})

@@ -229,6 +229,13 @@ def test_an_unknown_name_is_told_with_its_source_and_the_nearest_known_one(
     assert nearest is None or told.endswith(f" {nearest}")
 
 
+def test_what_kubernetes_injects_for_another_service_is_refused_with_the_remedy() -> None:
+    for name in ("ALLOCATOR_REDIS_SERVICE_HOST", "ALLOCATOR_REDIS_SERVICE_PORT", "ALLOCATOR_REDIS_PORT_6379_TCP"):
+        (told,) = faults_of("", {}, {name: "tcp://10.0.0.1:6379"})
+        assert told.startswith(f"{name} (environment): unknown setting, and one that Kubernetes sets")
+        assert "enableServiceLinks: false" in told
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -157,4 +157,4 @@ run()
     )
     done = run(program, "worker", *(word for each in settings for word in ("--set", each)))
     assert done.returncode == 2, done.stderr
-    assert "pip install 'allocator[otel]'" in done.stderr
+    assert "pip install '.[otel]' where it was installed from" in done.stderr

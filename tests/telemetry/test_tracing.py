@@ -300,7 +300,7 @@ def test_traces_without_the_extra_say_what_to_install(monkeypatch: pytest.Monkey
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(
-        TracesUnavailable, match=r"pip install 'allocator\[otel\]', or set telemetry.traces to"
+        TracesUnavailable, match=r"pip install '\.\[otel\]' where it was installed from, or set telemetry.traces to"
     ) as caught:
         build_observers(Settings(telemetry={"traces": "otlp"}))
     assert "opentelemetry.exporter.otlp.proto.http.trace_exporter is missing" in str(caught.value)
