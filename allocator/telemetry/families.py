@@ -126,7 +126,7 @@ class Families:
         self.redis_errors = self._counter("redis_errors", "Times that Redis could not be asked.", "kind")
         self.faults = self._counter("faults", "Faults of this program, caught so that the rest goes on.")
         self.traces_left_out = self._counter(
-            "traces_left_out", "Matches whose trace is not recorded, being over 100 in one second."
+            "traces_left_out", "Matches whose trace is not recorded: over 100 a second, or 20 at once."
         )
         self.loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop wakes a sleeper.", bounds=LAG_SECONDS

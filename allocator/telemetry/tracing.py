@@ -42,7 +42,7 @@ from allocator.telemetry.trace_ids import caller_of, own_trace_id, span_id
 
 KNOWN_MAX = 16_384
 """Of so many requests it is remembered which trace they belong to; it can be found out again."""
-TRACES_A_SECOND = 100
+TRACES_A_SECOND, TRACES_AT_ONCE = 100, 20
 """More are not begun in one process: a trace costs three to four tenths of a millisecond, most of it as it is sent."""
 
 Attributes = Mapping[str, AttributeValue]
@@ -93,7 +93,8 @@ class Tracing:
         self._partitions = partitions
         self._wall_ns = wall_ns
         self._known: dict[str, tuple[int, bool]] = {}
-        self._second = self._begun = 0
+        self._room, self._room_at_ns = float(TRACES_AT_ONCE), wall_ns()
+        """How many may be begun now, as of when."""
         self.left_out: Callable[[], None] = _nothing
         """Called for each trace that is not recorded because there are too many."""
         self._calls = {provider: _http(each) for provider, each in endpoints.items()}
@@ -260,15 +261,15 @@ class Tracing:
             parent = set_span_in_context(NonRecordingSpan(context))
         result = self._sampler.should_sample(parent, trace_id, "allocate", SpanKind.CONSUMER)
         is_recorded = result.decision is Decision.RECORD_AND_SAMPLE
-        self._begun += is_recorded
+        self._room -= is_recorded
         return trace_id, is_recorded
 
     def _is_full(self) -> bool:
-        """Whether no more may be begun in this second; asked before the sampler, which takes longer."""
-        second = self._wall_ns() // 10**9
-        if second != self._second:
-            self._second, self._begun = second, 0
-        if self._begun < TRACES_A_SECOND:
+        """Whether no more may be begun for now; asked before the sampler, which takes longer."""
+        now_ns = self._wall_ns()
+        gained = max(0, now_ns - self._room_at_ns) * 1e-9 * TRACES_A_SECOND
+        self._room, self._room_at_ns = min(float(TRACES_AT_ONCE), self._room + gained), now_ns
+        if self._room >= 1:
             return False
         self.left_out()
         return True

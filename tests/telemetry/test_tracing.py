@@ -23,7 +23,7 @@ from allocator.engine.observer import Attempted, Event, Finished, GateOpened, Le
 from allocator.service.observers import TracesUnavailable, build_observers
 from allocator.service.settings import Settings
 from allocator.telemetry import tracing as module
-from allocator.telemetry.tracing import KNOWN_MAX, TRACES_A_SECOND, Endpoint, Tracing
+from allocator.telemetry.tracing import KNOWN_MAX, TRACES_A_SECOND, TRACES_AT_ONCE, Endpoint, Tracing
 
 NOW_NS = 1_800_000_000_000_000_000
 SECOND_NS = 10**9
@@ -250,7 +250,7 @@ async def test_what_the_caller_does_not_record_leaves_no_span_and_no_exemplar(
 async def test_workers_agree_on_the_trace_of_a_request_that_names_none_and_on_whether_it_is_recorded(
     traced: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TRACES_A_SECOND", 2000)
+    monkeypatch.setattr(module, "TRACES_AT_ONCE", 2000)
     legs = [Leg(f"m-{number}", f"17-{number}", Priority.LOW) for number in range(2000)]
     one, other = (traced(ParentBased(TraceIdRatioBased(0.1))) for _ in range(2))
     ids = [one.trace_of(each) for each in legs]
@@ -262,7 +262,7 @@ async def test_workers_agree_on_the_trace_of_a_request_that_names_none_and_on_wh
     assert everywhere != traced().trace_of(legs[0])
 
 
-async def test_more_traces_than_so_many_a_second_are_left_out_whole_and_counted(
+async def test_more_traces_than_so_many_at_once_or_a_second_are_left_out_whole_and_counted(
     exporter: InMemorySpanExporter,
 ) -> None:
     now_ns, left_out = NOW_NS, list[int]()
@@ -275,17 +275,22 @@ async def test_more_traces_than_so_many_a_second_are_left_out_whole_and_counted(
         wall_ns=lambda: now_ns,
     )
     tracing.left_out = lambda: left_out.append(1)
-    legs = [Leg(f"m-{number}", f"17-{number}", Priority.LOW) for number in range(TRACES_A_SECOND + 50)]
+    legs = [Leg(f"m-{number}", f"17-{number}", Priority.LOW) for number in range(TRACES_AT_ONCE + 50)]
     for each in legs:
         tracing.observe(Received(each, 0.01))
     now_ns += SECOND_NS
     for each in legs:
         tracing.observe(finished(each))
     assert len(left_out) == 50
-    assert len(exporter.get_finished_spans()) == 3 * TRACES_A_SECOND
+    assert len(exporter.get_finished_spans()) == 3 * TRACES_AT_ONCE
     assert tracing.trace_of(legs[-1]) == ""
     tracing.observe(finished(leg()))
-    assert len(exporter.get_finished_spans()) == 3 * TRACES_A_SECOND + 2
+    assert len(exporter.get_finished_spans()) == 3 * TRACES_AT_ONCE + 2
+    begun = 0
+    for number in range(3000):
+        now_ns += SECOND_NS // 1000
+        begun += bool(tracing.trace_of(Leg(f"n-{number}", f"18-{number}", Priority.LOW)))
+    assert begun == pytest.approx(3 * TRACES_A_SECOND, abs=TRACES_AT_ONCE)
 
 
 async def test_what_is_remembered_of_traces_is_bounded(traced: Traced) -> None:
