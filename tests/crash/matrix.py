@@ -58,7 +58,7 @@ CROWDED = Scene(settings=("region_defaults.rate=10", "region_defaults.burst=1"))
 """More come than the regions give permits for: most of them are parked."""
 TURNED_AWAY = Scene(regions=("full", "europe"), settings=CROWDED.settings)
 """Some have been refused once before they wait for their turn elsewhere."""
-DRAIN = Scene(drain=True, settings=("region_defaults.rate=12", "region_defaults.burst=1"))
+DRAIN = Scene(drain=True, settings=("region_defaults.rate=6", "region_defaults.burst=1"))
 REFUSED = Scene(refused=True, ends=frozenset({"allocated", "failed"}))
 _CANCELLED = frozenset({"allocated", "cancelled", "released"})
 EARLY, SOON, PLAYED = (Scene(cancelled=stage, ends=_CANCELLED) for stage in ("early", "soon", "played"))

@@ -272,8 +272,8 @@ async def test_nobody_is_called_in_only_to_go_out_again(fleet: Fleet, wait_until
         return fleet.posts("europe") + fleet.posts("us-east")
 
     # by then each of the three has found out that both are shut, and has as many at their doors as it keeps there
-    settled = probes() + 6
-    await wait_until(lambda: probes() >= settled)
+    settled = probes() + 10
+    await wait_until(lambda: probes() >= settled, timeout_seconds=15)
     asked, before = probes(), turns_in_the_lot(members)
     await wait_until(lambda: probes() >= asked + 10, timeout_seconds=15)
     again = turns_in_the_lot(members) - before
