@@ -194,7 +194,11 @@ async def test_a_refused_credential_burns_nothing_and_serves_once_it_is_good(
     await fleet.begin(faults=(StatusFault(status=status),))
     member = await fleet.worker()
     ids = await fleet.send_many(60)
-    await wait_until(lambda: member.worker.held == 60 and member.seen(GateShut))
+
+    async def all_wait() -> bool:
+        return member.worker.held + await fleet.parked() >= 60 and bool(member.seen(GateShut))
+
+    await wait_until(all_wait)
     first = fleet.simulator.ledger.posts[0].at_seconds
 
     def probes() -> list[float]:
