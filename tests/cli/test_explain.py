@@ -187,14 +187,14 @@ def test_an_id_that_nobody_knows_is_exit_1_and_a_sentence(explain: Explain) -> N
     result = explain("m-9")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "m-9 is not known: not submitted, not taken up yet, or aged out\n"
+    result = explain("m-9", "--json")
+    assert (result.exit_code, result.stdout) == (1, "null\n")
 
 
 def test_an_id_that_no_match_can_have_is_refused(explain: Explain) -> None:
     result = explain("m 9")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("id: must be 1 to 128 of ")
-    result = explain("m-9", "--json")
-    assert (result.exit_code, result.stdout) == (1, "null\n")
 
 
 def test_json_is_one_object_with_the_fields_of_get_and_the_steps(explain: Explain, keep: Keep) -> None:

@@ -98,6 +98,21 @@ class House:
         until = asyncio.get_running_loop().time() + lease_seconds
         return Course.begin(hold, decoded.request, self.parts, lease_until=until)
 
+    def slow_look_ups(self, *, before: float = 0.0, after_first: float = 0.0) -> list[Any]:
+        """Let each wait so many leases for leave to ask, and the first so many for its answer; those made so far."""
+        look_ups: Any = self.parts.look_ups
+        real, lease_seconds, asked = look_ups.find, self.fleet.policy.lease_seconds, list[Any]()
+
+        async def find(*words: Any, **options: Any) -> FindOutcome:
+            await asyncio.sleep(before * lease_seconds)
+            answer: FindOutcome = await real(*words, **options)
+            await asyncio.sleep(0.0 if asked else after_first * lease_seconds)
+            asked.append(words)
+            return answer
+
+        look_ups.find = find
+        return asked
+
     def session(self, generation: int) -> Session:
         """One in play under a generation's id."""
         name, fleet = session_id(self.fleet.deployment, "m-1", generation), self.fleet
@@ -273,17 +288,7 @@ def test_who_waits_for_a_looser_cap_alone_goes_on_as_soon_as_it_applies(after_se
 
 def test_a_look_up_that_had_to_wait_longer_than_the_lease_counts_where_the_lease_was_renewed() -> None:
     house = House()
-    look_ups: Any = house.parts.look_ups
-    asked: list[Any] = []
-    real = look_ups.find
-
-    async def find(*words: Any, **options: Any) -> FindOutcome:
-        await asyncio.sleep(1.5 * house.fleet.policy.lease_seconds)  # hundreds wait for leave to ask
-        asked.append(words)
-        answer: FindOutcome = await real(*words, **options)
-        return answer
-
-    look_ups.find = find
+    asked = house.slow_look_ups(before=1.5)  # hundreds wait for leave to ask
 
     async def story() -> None:
         await house.hold()  # by a worker that dies
@@ -296,17 +301,7 @@ def test_a_look_up_that_had_to_wait_longer_than_the_lease_counts_where_the_lease
 
 def test_an_absence_that_was_told_before_the_lease_was_over_is_asked_for_again() -> None:
     house = House()
-    look_ups: Any = house.parts.look_ups
-    asked: list[Any] = []
-    real = look_ups.find
-
-    async def find(*words: Any, **options: Any) -> FindOutcome:
-        answer: FindOutcome = await real(*words, **options)
-        await asyncio.sleep(0.0 if asked else 1.5 * house.fleet.policy.lease_seconds)  # and nobody renews
-        asked.append(words)
-        return answer
-
-    look_ups.find = find
+    asked = house.slow_look_ups(after_first=1.5)  # and nobody renews
 
     async def story() -> None:
         course = house.course(*await house.hold(), lease_seconds=house.fleet.policy.lease_seconds)
