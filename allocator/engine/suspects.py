@@ -1,9 +1,9 @@
 """The line of those whose processing may have ended workers: whatever ends one is not to end the others' work as well.
 
 In: holds that were taken more than `SUSPECT_TAKES` times. Out: leave to go on, to one after the other. Promises: a take
-counts from its turn on, so a death costs nobody who still stands in line; who would be buried for the next death is
-alone until it has ended, so nobody is buried for another's fault; and nobody holds the line up for longer than its
-time, whatever it waits for.
+after a lapsed lease counts from its turn on, so a death costs nobody who still stands in line; who would be buried for
+the next death is alone, so nobody is buried for another's fault; and nobody holds the line up for longer than its time,
+whatever it waits for. Less is promised of one that was parked: called in, its take counts before its turn.
 """
 
 from __future__ import annotations

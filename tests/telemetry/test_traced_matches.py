@@ -14,8 +14,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from allocator import __version__
+from allocator.contract.partitions import Partitions
 from allocator.redis_io.embedded import EmbeddedServer
-from allocator.telemetry.spans_out import LAST_SECONDS
+from allocator.telemetry.spans_out import BATCH_VARIABLE, LAST_SECONDS, SPANS_AT_ONCE, SWITCH_SECONDS, SpansOut
 from tests.conftest import WaitUntil
 from tests.crash.fleet import Fleet, Process, Simulator, start
 from tests.telemetry.collector import Collector, collecting
@@ -158,3 +159,20 @@ run()
     done = run(program, "worker", *(word for each in settings for word in ("--set", each)))
     assert done.returncode == 2, done.stderr
     assert "pip install '.[otel]' where it was installed from" in done.stderr
+
+
+@pytest.mark.parametrize(("asked_for", "batch"), [(None, SPANS_AT_ONCE), ("200", 200)])
+async def test_sending_does_not_keep_the_loop_from_running_for_long(
+    monkeypatch: pytest.MonkeyPatch, asked_for: str | None, batch: int
+) -> None:
+    monkeypatch.delenv(BATCH_VARIABLE, raising=False)
+    if asked_for is not None:
+        monkeypatch.setenv(BATCH_VARIABLE, asked_for)
+    before = sys.getswitchinterval()
+    try:
+        spans = SpansOut(deployment="d", partitions=Partitions("allocator"), instance="i", endpoints={})
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+        assert spans._processor._batch_processor._max_export_batch_size == batch
+        await spans.close()
+    finally:
+        sys.setswitchinterval(before)
