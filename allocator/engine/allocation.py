@@ -219,10 +219,11 @@ class Allocation:
         return end
 
     def _route(self) -> Route:
-        wish, route = self._parts.routes.of(self._course, self._parts)
-        if pass_over_unsuited(self._course, route.plan, self._parts):
-            wish, route = self._parts.routes.of(self._course, self._parts)
-        tell_plan(self._course, self._parts, wish, route.plan)
+        course, parts = self._course, self._parts
+        route = parts.routes.of(course, parts)
+        if pass_over_unsuited(course, route.plan, parts):
+            route = parts.routes.of(course, parts)
+        tell_plan(course, parts, route)
         return route
 
     async def _pause(self, route: Route) -> Route:

@@ -35,6 +35,8 @@ class Route:
 
     plan: Plan
     lanes: tuple[Lane, ...]
+    as_named: bool
+    """Whether these are the regions of the wish in their order, and none is left out."""
 
     def candidate(self, lane: Lane) -> Candidate:
         """The candidate that a lane leads to."""
@@ -49,29 +51,28 @@ class Routes:
         self._plain: dict[tuple[str, ...], Route] = {}
         self._as_of: tuple[object, int] | None = None
 
-    def of(self, course: Course, parts: Parts) -> tuple[Wish, Route]:
-        """What a request wishes, and where it may go now."""
-        wish = _wish(course.request, course.age_seconds(parts), parts)
+    def of(self, course: Course, parts: Parts) -> Route:
+        """Where a request may go now."""
         if course.passed_over or course.setbacks:
-            return wish, self._made(wish, parts, passed_over=course.passed_over, setbacks=course.setbacks)
-        return wish, self._untried(wish, parts)
+            wish = _wish(course.request, course.age_seconds(parts), parts)
+            return self._made(wish, parts, passed_over=course.passed_over, setbacks=course.setbacks)
+        return self.at_first(course.request, course.age_seconds(parts), parts)
 
     def at_first(self, request: AllocationRequest, age_seconds: float, parts: Parts) -> Route:
         """Where a request may go that nobody has tried to place yet."""
-        return self._untried(_wish(request, age_seconds, parts), parts)
-
-    def _untried(self, wish: Wish, parts: Parts) -> Route:
-        if wish.players or wish.latency_caps:
-            return self._made(wish, parts)
+        if request.players or request.latency_caps:
+            return self._made(_wish(request, age_seconds, parts), parts)
         as_of = (parts.policy, self._lanes.changes)
         if as_of != self._as_of or len(self._plain) > REMEMBERED:
             self._plain.clear()
             self._as_of = as_of
-        route = self._plain.get(wish.regions)
+        regions = request.regions or parts.policy.default_regions
+        route = self._plain.get(regions)
         if route is None:
+            wish = _wish(request, age_seconds, parts)
             route = self._made(wish, parts)
             if isinstance(parts.policy.order, AsNamed | ByLatency) and not _weighted(wish, parts.atlas):
-                self._plain[wish.regions] = route
+                self._plain[regions] = route
         return route
 
     def _made(
@@ -86,7 +87,8 @@ class Routes:
         if made.fault:
             parts.observe(Crashed("placement policy", ValueError(made.fault)))
         lanes = tuple(self._lanes.of(each.destination, guest=each.guest) for each in made.candidates)
-        return Route(made, lanes)
+        regions = dict.fromkeys(each.region for each in made.candidates)
+        return Route(made, lanes, as_named=tuple(regions) == wish.regions and not made.left_out)
 
 
 def _wish(request: AllocationRequest, age_seconds: float, parts: Parts) -> Wish:

@@ -14,7 +14,6 @@ from allocator.contract.destination import Destination
 from allocator.engine.course import Course
 from allocator.engine.parts import Parts
 from allocator.engine.routes import Route
-from allocator.placement.plan import Plan, Wish
 
 
 def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> Stay:
@@ -49,19 +48,18 @@ def _drained(course: Course, parts: Parts) -> set[Destination]:
     return {place.destination for region in drained for place in region.places}
 
 
-def tell_plan(course: Course, parts: Parts, wish: Wish, route: Plan) -> None:
+def tell_plan(course: Course, parts: Parts, route: Route) -> None:
     """Keep the order and the reasons, where they are not simply what was named."""
-    named = tuple(dict.fromkeys([each.region for each in route.candidates])) == wish.regions
-    if named and not route.left_out and not course.trail:
+    if route.as_named and not course.trail:
         return
-    order = [f"{each.region} {each.destination}" for each in route.candidates]
+    order = [f"{each.region} {each.destination}" for each in route.plan.candidates]
     left_out: list[dict[str, Any]] = [
         {
             "region": each.region,
             "destination": None if each.destination is None else str(each.destination),
             "reason": each.reason,
         }
-        for each in route.left_out
+        for each in route.plan.left_out
     ]
     last = course.told("planned")
     if (last.get("order"), last.get("left_out")) != (order, left_out):

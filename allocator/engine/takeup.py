@@ -101,7 +101,8 @@ def wait_seconds(request: AllocationRequest, priority: Priority, age_seconds: fl
 
     0 where nobody knows: where a looser cap will let it go elsewhere later, or no region is open to it now.
     """
-    if not any(lane.wait_seconds(priority) for lane in parts.lanes):
+    by_players = request.players or request.latency_caps  # then a plan of its own is made, for nothing where none waits
+    if by_players and not any(lane.wait_seconds(priority) for lane in parts.lanes):
         return 0.0
     route = parts.routes.at_first(request, age_seconds, parts)
     if route.plan.again_at_seconds is not None:

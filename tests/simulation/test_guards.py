@@ -161,7 +161,7 @@ def test_a_permit_that_grew_old_while_the_lease_was_asked_for_is_not_used(renewa
             return kept
 
         broker.renew = renew
-        _, route = house.parts.routes.of(course, house.parts)
+        route = house.parts.routes.of(course, house.parts)
         permit = await Ticket(Priority.NORMAL, (0, 0), route.lanes, 1.0).wait(5.0)
         assert isinstance(permit, Permit)
         await Call(course, route.candidate(permit.lane), permit, route.plan, house.parts).make()
@@ -180,7 +180,7 @@ def test_a_destination_that_refused_a_match_before_it_was_parked_is_not_asked_ag
         refused = Attempt("europe", PROVIDER, "europe", Outcome.REJECTED, 404, hold.enqueued_at_ms, 1.0, 0.0)
         course = house.course(replace(hold, attempts=(refused,)), decoded)
         assert Destination(PROVIDER, "europe") in course.passed_over
-        assert not house.parts.routes.of(course, house.parts)[1].lanes
+        assert not house.parts.routes.of(course, house.parts).lanes
         await house.process.lanes.close()
 
     house.live(story)
