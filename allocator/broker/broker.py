@@ -52,7 +52,7 @@ class NamespaceTaken(Exception):  # noqa: N818 - as above
     """The namespace belongs to another deployment or to a newer contract."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _taken_at_ms(entry_id: str) -> int:
     """When Redis took the entry of this id: asked half a dozen times on the way of each."""
     return int(entry_id.partition("-")[0])

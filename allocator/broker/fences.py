@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from allocator.broker.broker import BATCH_MAX, Reservation
 from allocator.contract.request import Priority
 
-REMEMBERED = 8 * BATCH_MAX
+REMEMBERED = 4 * BATCH_MAX
 """A worker has at most two batches out at once; more only costs memory."""
 
 

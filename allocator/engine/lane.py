@@ -22,6 +22,7 @@ from collections.abc import Callable
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.lot import Lot, lot_of
+from allocator.engine.progress import LATE_SECONDS, Progress
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Ticket
 from allocator.engine.turns import LOWER_SHARE, RANK, ahead, order_of
@@ -31,8 +32,6 @@ from allocator.gate.local import ProcessCap
 FIRST_WINDOW = 12
 SHUT_ROOM = FIRST_WINDOW
 """How many wait at a lane that is shut, to be the first once it opens."""
-LATE_SECONDS = 0.04
-"""A permit used later than this would crowd the next ones: at 60 a second it adds 2.4 to a rolling second's count."""
 ROOM_SECONDS = 2.0
 """How much of its rate a lane lets wait before it sends the next ones on."""
 RECHECK_SECONDS = 0.5
@@ -96,12 +95,10 @@ class Lane:
         self._expected = 0
         self._stored = 0
         self._turns = 0
-        self._out = 0
-        self._held = 0
+        self._out = self._held = 0
         self._window = self._first_window = first_window
         self._shut_until = 0.0
-        self._usual_seconds = LATE_SECONDS
-        """What the gate takes to answer, of late."""
+        self._progress = Progress()
         self.closings = 0
         """Counts every time it was shut, so that an answer from before can be told."""
         self.told = True
@@ -131,6 +128,11 @@ class Lane:
     def keeps_waiting(self) -> bool:
         """Whether those who wait here need not go elsewhere."""
         return self.cause is None or self._waiting <= SHUT_ROOM
+
+    @property
+    def held_back(self) -> bool:
+        """Whether some wait here, and for what is not this process's: its opening, its rate, calls that hang."""
+        return self._waiting > 0 and (self.cause is not None or self._progress.is_held_back)
 
     def admits(self, priority: Priority, *, called: bool = False) -> bool:
         """Whether one more may wait here: it is served in a moment, or is among the first once the lane opens.
@@ -205,6 +207,8 @@ class Lane:
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
         self._expected = max(0, self._expected - 1)
+        if not self._waiting:
+            self._progress.moved()
         heapq.heappush(self._heaps[ticket.priority], ticket)
         self._waiting_by[ticket.priority] += 1
         self._waiting += 1
@@ -316,17 +320,12 @@ class Lane:
             return 0.0  # it shut while the gate was asked, which did not know of it yet
         if self.cause is not None and not grant.probe:
             self.reopen()
-        if self._was_held_up(loop.time() - asked_at) and not grant.probe:
+        if self._progress.was_held_up(loop.time() - asked_at) and not grant.probe:
             return 0.0  # nobody knows how far from their moments these permits are
+        self._progress.given(self._held, grant.offsets_seconds)
         self._give_back_but(len(grant.offsets_seconds))
         await self._serve(grant, loop.time(), patient=expected > 0)
         return grant.wait_seconds if not grant.offsets_seconds else 0.0
-
-    def _was_held_up(self, seconds: float) -> bool:
-        """Whether the gate took longer for its answer than it does of late."""
-        longer = seconds - self._usual_seconds
-        self._usual_seconds += longer / 4
-        return longer > LATE_SECONDS
 
     def _give_back_but(self, needed: int) -> None:
         """Let the other lanes have the slots that these permits leave over."""
@@ -356,6 +355,7 @@ class Lane:
             if ticket is None:
                 return
             self._unused_probe = False
+            self._progress.moved()
             self._held -= 1
             self._out += 1
             ticket.serve(self, probe=grant.probe, doubted=grant.doubted)

@@ -30,9 +30,14 @@ LAST_READ_SECONDS = 2.5
 LAST_WORDS_SECONDS = 2.0
 """What is left after the grace, to hand back what had to be broken off."""
 CANCEL_AGAIN_SECONDS = 0.5
-BEGUN_MAX = 16 * BATCH_MAX
+BEGUN_MAX = 8 * BATCH_MAX
 QUIET_MAX = 8
 """Where no more came at once, nothing has gathered that is to be read by priority: one round trip less."""
+AHEAD_MAX = 64
+"""How many are held beyond the calls that may be out, while nobody waits for anything but this process: more would
+only cost memory, and another worker may have calls to spare for them."""
+FULL_SECONDS = 0.25
+"""How soon a worker that holds all it may looks whether it may hold more."""
 PAUSED_SECONDS = 0.2
 """How soon a worker takes up again once it may."""
 Step = Callable[[], Awaitable[None]]
@@ -146,7 +151,7 @@ class Worker:
                     await self._take(room, turn)
                 else:
                     self._room.clear()
-                    await _within(TICK_SECONDS, self._room.wait())
+                    await _within(FULL_SECONDS, self._room.wait())
             except BrokerUnavailable as trouble:
                 self._parts.insist.away("take", trouble)
                 await asyncio.sleep(0.05 + 0.2 * self._parts.chance.random())
@@ -296,7 +301,10 @@ class Worker:
         policy = self._parts.policy
         if self._held_bytes >= policy.backlog_bytes:
             return 0
-        return min(policy.backlog - len(self._held), BATCH_MAX)
+        held_max = policy.backlog
+        if not any(lane.held_back for lane in self._parts.lanes):
+            held_max = min(held_max, policy.concurrency + AHEAD_MAX)
+        return min(held_max - len(self._held), BATCH_MAX)
 
     def _moved(self) -> None:
         self._moved_at = asyncio.get_running_loop().time()

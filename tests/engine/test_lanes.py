@@ -386,3 +386,15 @@ def test_slots_are_never_lost_nor_given_twice(steps: list[tuple[str, int]]) -> N
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(walk())
+
+
+async def test_a_lane_that_is_shut_is_held_back_while_some_wait_there(make_lane: MakeLane) -> None:
+    lane = make_lane(StubGate())
+    lane.close(Cause.FULL, 30.0)
+    assert not lane.held_back
+    waiting = start(lane, Priority.NORMAL, (0, 1), [])
+    await asyncio.sleep(0)
+    assert lane.held_back
+    lane.reopen()
+    await waiting
+    assert not lane.held_back
