@@ -12,17 +12,17 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from allocator.broker.levers import Levers
 from allocator.cli.asking import printable
 from allocator.cli.options import ConfigOption, JsonOption, SetOption, trace_or_exit
 from allocator.service.settings import WORKER_NEEDS, Leaf, Settings, Traced
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WIDTH_PIPED = 1000
 ASK_SECONDS = 1.0
@@ -52,6 +52,8 @@ def config(file: ConfigOption = None, assignments: SetOption = None, *, as_json:
             typer.echo(NOT_REACHABLE, err=True)
         typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
+        from rich.console import Console
+
         console = Console()
         if not console.is_terminal:
             # Whoever pipes it searches it: each setting stays on its line.
@@ -88,9 +90,13 @@ def _shown(levers: Levers | None) -> Iterator[_Lever]:
 
 
 def _table(traced: Traced, levers: Levers | None) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     from allocator.service.live_force import until
 
-    caption = _caption(traced)
+    named = f"file: {traced.file}" if traced.file else "no settings file: --config, ALLOCATOR_CONFIG or allocator.toml"
+    caption = Text(named)
     if levers is None:
         caption.append(f"\n{NOT_REACHABLE}")
     table = Table("setting", "value", "from", caption=caption, caption_justify="left", box=None, pad_edge=False)
@@ -103,12 +109,6 @@ def _table(traced: Traced, levers: Levers | None) -> Table:
         cells = (printable(lever.key), _value(lever.value), f"lever{until(lever.until_ms)}")
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))
     return table
-
-
-def _caption(traced: Traced) -> Text:
-    return Text(
-        f"file: {traced.file}" if traced.file else "no settings file: --config, ALLOCATOR_CONFIG or allocator.toml"
-    )
 
 
 def _value(value: Any) -> str:

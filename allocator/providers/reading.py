@@ -20,7 +20,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 class Shape(BaseModel):
     """A part of a reply; fields that are new are passed over."""
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, cache_strings="keys")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 
-import structlog
-
 from allocator.broker.levers import LeverBoard, Levers
 from allocator.contract.destination import Destination
 from allocator.gate.gate import Limit
@@ -22,6 +20,7 @@ from allocator.service.live_file import WatchedFile
 from allocator.service.live_force import InForce
 from allocator.service.live_merge import Merged, merge, unserved
 from allocator.service.settings import Settings, SettingsError
+from allocator.telemetry.structured import structlog
 
 LOOK_SECONDS = 0.5
 

@@ -17,8 +17,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import structlog
-
 from allocator.broker.broker import BrokerUnavailable, NamespaceTaken
 from allocator.placement.policies import PolicyError
 from allocator.providers.credential import CredentialError
@@ -29,6 +27,7 @@ from allocator.service.observers import TracesUnavailable
 from allocator.service.settings import Settings
 from allocator.service.supervisor_telling import Seat, Telling
 from allocator.service.wiring import Service, UnservedProvider, assemble
+from allocator.telemetry.structured import structlog
 
 EXIT_DONE, EXIT_SETTINGS, EXIT_SERVER = 0, 2, 3
 EXIT_AT_ONCE = 143

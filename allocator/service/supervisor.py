@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from allocator.service.admin import AdminAddressError, AdminServer
@@ -26,6 +25,7 @@ from allocator.service.supervisor_report import Report
 from allocator.service.supervisor_sums import Sums
 from allocator.telemetry.cells import CounterFamily
 from allocator.telemetry.families import SUPERVISOR
+from allocator.telemetry.structured import structlog
 
 AT_ONCE_MAX = 3
 PAUSE_SECONDS_MAX = 30.0

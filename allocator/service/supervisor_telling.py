@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from allocator.service.admin import Ask, Hooks
 from allocator.service.supervisor_report import write_report
+from allocator.telemetry.structured import structlog
 
 TELL_SECONDS = 1.0
 """What a process has counted since its last report is lost to the sums when it is killed."""

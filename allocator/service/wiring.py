@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from allocator.broker.streams_levers import StreamsLevers
 from allocator.contract.allocation import State
 from allocator.contract.keys import Keys
@@ -49,6 +47,7 @@ from allocator.service.records import Records, build_records
 from allocator.service.settings import Settings, SettingsError
 from allocator.service.settings_tables import BUILT_IN
 from allocator.telemetry.metrics import Metrics
+from allocator.telemetry.structured import structlog
 
 _log = structlog.get_logger("allocator")
 

@@ -12,10 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn
-
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from allocator.contract.destination import Destination
 from allocator.engine.observer import (
@@ -45,7 +42,11 @@ from allocator.engine.observer import (
 )
 from allocator.gate.gate import Cause
 from allocator.telemetry.redaction import Redaction, escape_controls
+from allocator.telemetry.structured import structlog
 from allocator.telemetry.trace_ids import recorded_by_caller
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
 
 LOGGER = "allocator"
 LINES_A_SECOND = 5

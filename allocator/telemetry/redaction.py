@@ -7,9 +7,10 @@ are exact values, such as a token; the set is looked at for every event, so that
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from structlog.typing import EventDict
+if TYPE_CHECKING:
+    from structlog.typing import EventDict
 
 MASK = "***"
 TEXT_CHARS_MAX = 2_000

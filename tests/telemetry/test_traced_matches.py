@@ -142,6 +142,13 @@ print(json.dumps([each for each in sys.modules if each.startswith(unwanted)]))
     assert json.loads(done.stdout) == [], done.stderr
 
 
+def test_a_worker_does_not_load_what_only_draws_for_people() -> None:
+    done = run("import sys\nimport allocator.cli.main, allocator.service.process\nprint('rich' in sys.modules)")
+    assert done.stdout.strip() == "False", done.stderr
+    done = run("import allocator.service.process, rich.table\nprint(rich.table.Table.__name__)")
+    assert done.stdout.strip() == "Table", done.stderr
+
+
 def test_a_worker_that_lacks_the_extra_says_what_to_install_and_exits_2() -> None:
     program = """
 import sys
