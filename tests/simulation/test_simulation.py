@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from allocator.engine import worker
 from tests.simulation.__main__ import replay
 from tests.simulation.scenario import Switches, scenario
 from tests.simulation.world import play
@@ -47,6 +49,13 @@ def test_every_promise_holds_where_pools_give_ids_and_where_redis_loses_its_tail
     seeds = range(FIRST, FIRST + HARSHER_SEEDS)
     broken = [said for seed in seeds if (said := _holds(seed, HARSHER[harsher]))]
     assert not broken, "\n" + "\n".join(broken)
+
+
+def test_every_promise_holds_where_a_worker_holds_little_beyond_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "AHEAD_MAX", 1)
+    for seed in range(FIRST, FIRST + HARSHER_SEEDS):
+        trace = play(replace(scenario(seed), concurrency=2))
+        assert not trace.violations, f"seed {seed}: {trace.violations[:5]}"
 
 
 @pytest.mark.parametrize("seed", _regressions())
