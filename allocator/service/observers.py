@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from allocator.telemetry.spans_out import SpansOut
 
 
+Listener = tuple[Observer, frozenset[type]]
+"""Who is told of events, and of which kinds not."""
+
+
 class TracesUnavailable(Exception):  # noqa: N818 - what the settings ask for
     """Traces are asked for and what they need is not installed."""
 
@@ -53,10 +57,10 @@ def build_observers(settings: Settings) -> Observers:
     trace_of: Callable[[Leg], str] = recorded_by_caller if spans is None else spans.tracing.trace_of
     metrics = Metrics(registry, version=__version__, trace_of=trace_of)
     log = Log(match_lines=settings.telemetry.match_lines == "on", trace_of=trace_of)
-    listening: list[Observer] = [metrics.observe, log.observe]
+    listening: list[Listener] = [(metrics.observe, frozenset()), (log.observe, log.deaf_to)]
     if spans is not None:
         spans.tracing.left_out = metrics.count_left_out
-        listening.append(spans.tracing.observe)
+        listening.append((spans.tracing.observe, frozenset()))
     return Observers(registry, metrics, log, spans, _fan_out(listening))
 
 
@@ -82,9 +86,15 @@ def _spans_out(settings: Settings) -> SpansOut:
     )
 
 
-def _fan_out(observers: Sequence[Observer]) -> Observer:
+def _fan_out(listening: Sequence[Listener]) -> Observer:
+    by_kind: dict[type, list[Observer]] = {}
+
     def observe(event: Event) -> None:
-        for each in observers:
+        kind = type(event)
+        told = by_kind.get(kind)
+        if told is None:
+            told = by_kind[kind] = [each for each, deaf_to in listening if kind not in deaf_to]
+        for each in told:
             each(event)
 
     return observe

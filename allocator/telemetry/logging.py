@@ -55,7 +55,7 @@ SAID_AGAIN_SECONDS = 30.0
 SAID_MAX = 200
 
 _Detail = Attempted | LookedUp | Received | FellBack | Parked | Left
-_ROUTINE = (Attempted, LookedUp, Received, Finished, FellBack, Parked, Left)
+_ROUTINE = frozenset({Attempted, LookedUp, Received, Finished, FellBack, Parked, Left})
 _Notable = (
     GateShut
     | GateOpened
@@ -156,6 +156,9 @@ class Log:
         self._match_lines = match_lines
         self._trace_of = trace_of
         self._verbose: bool = self._log.is_enabled_for(logging.DEBUG)
+        silent = frozenset() if self._verbose else _ROUTINE
+        self.deaf_to: frozenset[type] = silent - {Finished} if match_lines else silent
+        """The events of every match that make no line here, so that nobody need tell them."""
         self._clock = clock
         self._window_at = clock()
         self._written: dict[str, int] = {}
@@ -166,14 +169,13 @@ class Log:
 
     def observe(self, event: Event) -> None:
         """Write a line where this event is one to know of."""
-        if isinstance(event, _ROUTINE):
-            if isinstance(event, Finished):
-                if self._match_lines or self._verbose:
-                    self._finished(event)
-            elif self._verbose:
-                self._detail(event)
+        if type(event) in self.deaf_to:
             return
         match event:
+            case Finished():
+                self._finished(event)
+            case Attempted() | LookedUp() | Received() | FellBack() | Parked() | Left():
+                self._detail(event)
             case TakenOver():
                 self._taken_over += 1
                 if self._verbose:
