@@ -131,7 +131,8 @@ class Allocation:
     async def _place(self) -> End:
         course, parts = self._course, self._parts
         try:
-            if (end := await self._found_already()) is not None:
+            is_new = self.hold.takes == 1 and not course.suspects and not self.hold.doubtful
+            if not is_new and (end := await self._found_already()) is not None:
                 return end
             while True:
                 route = self._route()
@@ -140,7 +141,8 @@ class Allocation:
                 if self.draining:
                     raise HandBack
                 self.waiting = True
-                route = await self._pause(route)
+                if course.failures or course.repeats:
+                    route = await self._pause(route)
                 permit = await self._permit(route)
                 self.waiting = False
                 if permit is NoPermit.TIME_IS_UP:
@@ -156,7 +158,7 @@ class Allocation:
                 except Doubted:
                     self.hold = course.hold = replace(self.hold, doubtful=True)
                     end = await self._found_already()
-                if end is not None and await self._is_ready(end):
+                if end is not None and (not parts.policy.ready_checks or await self._is_ready(end)):
                     return end
         except DeadlineCame:
             return await self._at_deadline(self._route())
@@ -232,8 +234,6 @@ class Allocation:
         Gives the route as it is then: a region may have been drained meanwhile.
         """
         course = self._course
-        if not course.failures and not course.repeats:
-            return route
         rounds = min((course.failures.get(each.destination, 0) for each in route.plan.candidates), default=0)
         if not rounds and not course.repeats:
             return route

@@ -89,7 +89,7 @@ class Lane:
         self._gate = gate
         self._slots = slots
         self._chance = chance
-        self._heaps: dict[Priority, list[Ticket]] = {priority: [] for priority in Priority}
+        self._heaps: dict[Priority, list[tuple[tuple[int, int], Ticket]]] = {priority: [] for priority in Priority}
         self._waiting_by = dict.fromkeys(Priority, 0)
         self._waiting = 0
         self._expected = 0
@@ -209,7 +209,7 @@ class Lane:
         self._expected = max(0, self._expected - 1)
         if not self._waiting:
             self._progress.moved()
-        heapq.heappush(self._heaps[ticket.priority], ticket)
+        heapq.heappush(self._heaps[ticket.priority], (ticket.rank, ticket))
         self._waiting_by[ticket.priority] += 1
         self._waiting += 1
         self._stored += 1
@@ -223,7 +223,7 @@ class Lane:
             self._stir()
         if self._stored > 64 + 2 * self._waiting:
             for each, heap in self._heaps.items():
-                self._heaps[each] = [ticket for ticket in heap if ticket.live]
+                self._heaps[each] = [place for place in heap if place[1].live]
                 heapq.heapify(self._heaps[each])
             self._stored = sum(map(len, self._heaps.values()))
 
@@ -375,11 +375,11 @@ class Lane:
         return self.cause is Cause.SET_ASIDE and any(ticket.live and ticket.stranded for ticket in self._all())
 
     def _all(self) -> list[Ticket]:
-        return [ticket for heap in self._heaps.values() for ticket in heap]
+        return [ticket for heap in self._heaps.values() for _, ticket in heap]
 
     def _drop_dead(self) -> None:
         for heap in self._heaps.values():
-            while heap and not heap[0].live:
+            while heap and not heap[0][1].live:
                 heapq.heappop(heap)
                 self._stored -= 1
 
@@ -389,9 +389,9 @@ class Lane:
         for priority in order_of(self._turns, low_waits=bool(self._heaps[Priority.LOW])):
             heap = self._heaps[priority]
             while heap:
-                ticket = heapq.heappop(heap)
+                _, ticket = heapq.heappop(heap)
                 self._stored -= 1
-                if ticket.live:
+                if not ticket.future.done():
                     return ticket
         return None
 

@@ -113,7 +113,8 @@ class Ticket:
             raise
         finally:
             deadline.cancel()
-            self._leave()
+            if self._joined:
+                self._leave()
 
     def serve(self, lane: Lane, *, probe: bool, doubted: bool) -> None:
         """Give the permit; called by a lane that has found the ticket live."""
@@ -129,7 +130,9 @@ class Ticket:
         self._end(NoPermit.LOOK_AGAIN)
 
     def _join_next(self) -> None:
-        self._stop_overflow()
+        if self._overflow is not None:  # the time in a lane counts from the moment it was joined
+            self._overflow.cancel()
+            self._overflow = None
         while self.live and self._next < len(self._lanes):
             lane = self._lanes[self._next]
             self._next += 1
@@ -158,18 +161,14 @@ class Ticket:
 
     def _end(self, result: Permit | NoPermit) -> None:
         """Let the lanes go at once: who asks them in the same turn is told the truth."""
-        if self.live:
+        if not self.future.done():
             self.future.set_result(result)
             self._leave()
 
     def _leave(self) -> None:
-        self._stop_overflow()
-        joined, self._joined = self._joined, []
-        for lane in joined:
-            lane.leave(self.priority)
-
-    def _stop_overflow(self) -> None:
-        """The time in a lane counts from the moment it was joined, so that of the one before ends."""
         if self._overflow is not None:
             self._overflow.cancel()
             self._overflow = None
+        joined, self._joined = self._joined, []
+        for lane in joined:
+            lane.leave(self.priority)
