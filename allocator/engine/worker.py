@@ -147,7 +147,7 @@ class Worker:
             try:
                 if self._parts.paused:
                     await _within(PAUSED_SECONDS, self._draining.wait())
-                elif (room := self._room_left()) > 0:
+                elif (room := self._room_to_take()) > 0:
                     await self._take(room, turn)
                 else:
                     self._room.clear()
@@ -301,10 +301,14 @@ class Worker:
         policy = self._parts.policy
         if self._held_bytes >= policy.backlog_bytes:
             return 0
-        held_max = policy.backlog
-        if not any(lane.held_back for lane in self._parts.lanes):
-            held_max = min(held_max, policy.concurrency + AHEAD_MAX)
-        return min(held_max - len(self._held), BATCH_MAX)
+        return min(policy.backlog - len(self._held), BATCH_MAX)
+
+    def _room_to_take(self) -> int:
+        """For who comes anew: room to spare is for those who have waited before."""
+        room = self._room_left()
+        if any(lane.held_back for lane in self._parts.lanes):
+            return room
+        return min(room, self._parts.policy.concurrency + AHEAD_MAX - len(self._held))
 
     def _moved(self) -> None:
         self._moved_at = asyncio.get_running_loop().time()
