@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+from pydantic_core import to_json
+
 from allocator.broker.broker import (
     DOUBT_MS,
     Already,
@@ -161,10 +163,9 @@ def commit(
         args += [hold.request_id, hold.fence, ending.keep_ms]
         args += [session[1], f"{session[0]}/{session[1]}", ending.native_id or ""] if session else ["", "", ""]
         args += [ending.event, ending.bury.value if ending.bury else "", ending.trail]
-        args += [len(ending.condemn), len(ending.fields) * 2]
+        args += [to_json(list(chain.from_iterable(ending.fields.items()))), len(ending.condemn)]
         for each in ending.condemn:
             args += [member(each), each.reason]
-        args += chain.from_iterable(ending.fields.items())
     return named, args
 
 

@@ -2,8 +2,8 @@
 -- End requests: last state, announcement and clean-up in one step; a stale fence changes nothing.
 -- KEYS:   leases, results, condemned, condemned notes, dead letters, then for each item: record, allocation hash
 -- ARGV:   prefix of reply streams, oldest results id kept, results lifetime ms, now ms, oldest dead letter kept, then for each item: request id, fence,
---         keep ms, session id or '', provider/session id or '', the provider's own id of it or '', event, dead letter code or '', trail or '', number of members to condemn, number of fields, then for each member:
---         provider/session id, note; then field, value, ...
+--         keep ms, session id or '', provider/session id or '', the provider's own id of it or '', event, dead letter code or '', trail or '', the fields
+--         as a JSON list of name, value, ... that begins with the state, number of members to condemn, then for each member: provider/session id, note
 -- REPLY:  for each: {'done'} | {'already', session id} | {'stale', state, session id} | {'condemned'}
 -- MEMORY: allowed when full
 -- SLOT:   reply streams are named by what the records hold, all of one hash tag
@@ -18,9 +18,8 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
   local record, hash = KEYS[6 + item * 2], KEYS[7 + item * 2]
   local id, fence, keep, session, member, native = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
   local event, letter, trail = ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
-  local condemn_count, field_count, condemn_at = tonumber(ARGV[a + 9]), tonumber(ARGV[a + 10]), a + 11
-  local fields_at = condemn_at + condemn_count * 2
-  a = fields_at + field_count
+  local fields, condemn_count, condemn_at = ARGV[a + 9], tonumber(ARGV[a + 10]), a + 11
+  a = condemn_at + condemn_count * 2
   local known = redis.pcall('HMGET', record, 'fence', 'final', 'session', 'reply_to')
   if known[1] ~= fence then
     replies[#replies + 1] = {'stale', known[2] or '', known[3] or ''}
@@ -35,8 +34,7 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
       redis.call('ZADD', KEYS[3], 'NX', now, condemned)
       redis.call('HSETNX', KEYS[4], condemned, now .. ' ' .. ARGV[condemn_at + each * 2 + 1])
     end
-    local fields = {}
-    for each = fields_at, a - 1 do fields[#fields + 1] = ARGV[each] end
+    fields = cjson.decode(fields)
     local state = fields[2]
     local cleared = redis.pcall('HDEL', hash, 'error_code', 'error_message')
     if type(cleared) == 'table' then redis.call('DEL', hash) end
