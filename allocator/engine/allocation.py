@@ -131,8 +131,7 @@ class Allocation:
     async def _place(self) -> End:
         course, parts = self._course, self._parts
         try:
-            is_new = self.hold.takes == 1 and not course.suspects and not self.hold.doubtful
-            if not is_new and (end := await self._found_already()) is not None:
+            if (end := await self._found_already()) is not None:
                 return end
             while True:
                 route = self._route()
@@ -158,7 +157,7 @@ class Allocation:
                 except Doubted:
                     self.hold = course.hold = replace(self.hold, doubtful=True)
                     end = await self._found_already()
-                if end is not None and (not parts.policy.ready_checks or await self._is_ready(end)):
+                if end is not None and await self._is_ready(end):
                     return end
         except DeadlineCame:
             return await self._at_deadline(self._route())

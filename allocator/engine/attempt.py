@@ -68,7 +68,7 @@ class Call:
         course, provider = self._course, self._candidate.destination.provider
         is_fresh = False
         try:
-            is_fresh = self._is_leased() or await self._assure_lease()
+            is_fresh = await self._assure_lease()
         finally:
             if not is_fresh:
                 self._permit.lane.finish(served=False)
@@ -85,8 +85,7 @@ class Call:
         match outcome:
             case Created(session, status):
                 self._permit.lane.own_ids |= session.id != course.session_id(self._parts)
-                if self._permit.probe or self._permit.doubted:
-                    await self._got_through()
+                await self._got_through()
                 self._record(Outcome.CREATED, status)
                 return Placed(self._candidate, session)
             case NoRoom():
@@ -119,11 +118,6 @@ class Call:
                 return await self._look_up(status, message)
         return None
 
-    def _is_leased(self) -> bool:
-        course = self._course
-        is_leased = asyncio.get_running_loop().time() < course.lease_until
-        return is_leased and course.remaining_seconds(self._parts) > 0
-
     async def _assure_lease(self) -> bool:
         """Never call for a request that may be another's by now: a process that slept asks first.
 
@@ -142,7 +136,7 @@ class Call:
 
     async def _start(self) -> StartOutcome:
         course, parts, destination = self._course, self._parts, self._candidate.destination
-        if not course.attempts or all(each.outcome is Outcome.UNSUITABLE for each in course.attempts):
+        if all(each.outcome is Outcome.UNSUITABLE for each in course.attempts):
             parts.budget.first(destination.provider)
         timeout = min(parts.policy.call_timeout_seconds[destination.provider], course.remaining_seconds(parts))
         spec = course.spec_at(destination.provider, parts.policy)

@@ -69,8 +69,8 @@ class Course:
         called_to: str | None = None,
     ) -> Course:
         """Start where the hold stands; after a take-over every provider is under suspicion."""
-        trail = read_trail(hold.trail) if hold.trail else []
-        parked = bool(trail) and _is_from_outside(hold, trail)
+        trail = read_trail(hold.trail)
+        parked = _is_from_outside(hold, trail)
         course = cls(
             hold=hold,
             leg=leg_of(hold, request.traceparent, trail, parked=parked),

@@ -39,8 +39,7 @@ class Insistence:
                 await asyncio.sleep(pause * (0.5 + self._chance.random()))
                 pause = min(pause * 2, LAST_PAUSE_SECONDS)
             else:
-                if self._away_since is not None:
-                    self.back()
+                self.back()
                 return answer
 
     def away(self, step: str, trouble: BrokerUnavailable) -> None:

@@ -391,7 +391,7 @@ class Lane:
             while heap:
                 _, ticket = heapq.heappop(heap)
                 self._stored -= 1
-                if not ticket.future.done():
+                if ticket.live:
                     return ticket
         return None
 

@@ -20,8 +20,6 @@ def leg_of(
     hold: Hold, traceparent: str | None, trail: Sequence[Mapping[str, Any]] = (), *, parked: bool = False
 ) -> Leg:
     """The leg that begins with this hold; `parked` where it comes from outside."""
-    if hold.takes == 1 and not trail:
-        return Leg(hold.request_id, hold.entry_id, hold.priority, traceparent)
     stays = [0, *(each["at"] for each in trail if each["step"] == "parked")]
     before: tuple[int, int] | None = None
     if parked:

@@ -113,8 +113,7 @@ class Ticket:
             raise
         finally:
             deadline.cancel()
-            if self._joined:
-                self._leave()
+            self._leave()
 
     def serve(self, lane: Lane, *, probe: bool, doubted: bool) -> None:
         """Give the permit; called by a lane that has found the ticket live."""
@@ -130,9 +129,7 @@ class Ticket:
         self._end(NoPermit.LOOK_AGAIN)
 
     def _join_next(self) -> None:
-        if self._overflow is not None:  # the time in a lane counts from the moment it was joined
-            self._overflow.cancel()
-            self._overflow = None
+        self._stop_overflow()
         while self.live and self._next < len(self._lanes):
             lane = self._lanes[self._next]
             self._next += 1
@@ -161,14 +158,18 @@ class Ticket:
 
     def _end(self, result: Permit | NoPermit) -> None:
         """Let the lanes go at once: who asks them in the same turn is told the truth."""
-        if not self.future.done():
+        if self.live:
             self.future.set_result(result)
             self._leave()
 
     def _leave(self) -> None:
-        if self._overflow is not None:
-            self._overflow.cancel()
-            self._overflow = None
+        self._stop_overflow()
         joined, self._joined = self._joined, []
         for lane in joined:
             lane.leave(self.priority)
+
+    def _stop_overflow(self) -> None:
+        """The time in a lane counts from the moment it was joined, so that of the one before ends."""
+        if self._overflow is not None:
+            self._overflow.cancel()
+            self._overflow = None

@@ -145,7 +145,7 @@ def _key(limit: Limit) -> str:
 def _grant(ask: Ask, reply: list[int | bytes]) -> Grant:
     wait_us, cause, probe, lowered, doubted, *offsets = reply
     return Grant(
-        offsets_seconds=tuple([int(offset) / 1e6 for offset in offsets]),
+        offsets_seconds=tuple(int(offset) / 1e6 for offset in offsets),
         wait_seconds=int(wait_us) / 1e6,
         closed=Cause(cause.decode()) if isinstance(cause, bytes) and cause else None,
         probe=bool(probe),

@@ -34,8 +34,6 @@ def caller_of(leg: Leg) -> Caller | None:
 
 def recorded_by_caller(leg: Leg) -> str:
     """The trace id by which a caller finds this request, where it records it; else empty."""
-    if leg.traceparent is None:
-        return ""
     caller = caller_of(leg)
     return caller.trace_id if caller is not None and caller.sampled else ""
 

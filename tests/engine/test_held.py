@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allocator.engine.progress import STILL_SECONDS, Progress
 from allocator.engine.worker import AHEAD_MAX
 from allocator.simulator.gameye import Dropped, How, RegionSettings
-from tests.engine.conftest import Fleet
+
+if TYPE_CHECKING:
+    from tests.conftest import RunVirtually
+    from tests.engine.conftest import Fleet
 
 CALLS = 20
 SOON_MS = 2000
@@ -55,17 +58,20 @@ async def test_those_who_wait_for_a_rate_may_fill_the_backlog(fleet: Fleet, wait
     await fleet.ended(*waiting)
 
 
-async def test_a_lane_is_held_back_by_its_rate_and_by_calls_that_hang() -> None:
-    progress = Progress()
-    progress.given(3, (0.0, 0.02, 0.04))
-    assert not progress.is_held_back
-    progress.given(3, (0.0, 0.02))
-    assert progress.is_held_back
-    progress.given(2, (0.02, 0.04))
-    assert progress.is_held_back
-    progress.given(1, (0.0,))
-    assert not progress.is_held_back
-    await asyncio.sleep(STILL_SECONDS + 0.05)
-    assert progress.is_held_back
-    progress.moved()
-    assert not progress.is_held_back
+def test_a_lane_is_held_back_by_its_rate_and_by_calls_that_hang(run_virtually: RunVirtually) -> None:
+    async def story() -> None:
+        progress = Progress()
+        progress.given(3, (0.0, 0.02, 0.04))
+        assert not progress.is_held_back
+        progress.given(3, (0.0, 0.02))
+        assert progress.is_held_back
+        progress.given(2, (0.02, 0.04))
+        assert progress.is_held_back
+        progress.given(1, (0.0,))
+        assert not progress.is_held_back
+        await asyncio.sleep(STILL_SECONDS + 0.05)  # of virtual time
+        assert progress.is_held_back
+        progress.moved()
+        assert not progress.is_held_back
+
+    run_virtually(story)

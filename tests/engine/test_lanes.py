@@ -393,7 +393,7 @@ async def test_a_lane_that_is_shut_is_held_back_while_some_wait_there(make_lane:
     lane.close(Cause.FULL, 30.0)
     assert not lane.held_back
     waiting = start(lane, Priority.NORMAL, (0, 1), [])
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the task joins the lane
     assert lane.held_back
     lane.reopen()
     await waiting

@@ -100,6 +100,7 @@ class House:
 
     def slow_look_ups(self, *, before: float = 0.0, after_first: float = 0.0) -> list[Any]:
         """Let each wait so many leases for leave to ask, and the first so many for its answer; those made so far."""
+        # all of it in virtual time, as the whole house is
         look_ups: Any = self.parts.look_ups
         real, lease_seconds, asked = look_ups.find, self.fleet.policy.lease_seconds, list[Any]()
 
