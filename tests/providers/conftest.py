@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allocator.providers.credential import FixedToken
 from allocator.providers.gameye.client import GameyeProvider
+from tests.certificates import certificate
 
 
 class Fault(Enum):
@@ -67,8 +70,8 @@ class RawHost:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def open(self, tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=tls)
 
     @property
     def base_url(self) -> str:
@@ -126,6 +129,17 @@ class RawHost:
 async def host() -> AsyncIterator[RawHost]:
     host = RawHost()
     await host.open()
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+async def tls_host(tmp_path: Path) -> AsyncIterator[RawHost]:
+    """One that proves to be `localhost` to who trusts `cert.pem`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate(tmp_path, "DNS:localhost"))
+    host = RawHost()
+    await host.open(tls=context)
     yield host
     await host.close()
 

@@ -6,16 +6,19 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from aiohttp.http_exceptions import HttpProcessingError
 
 from allocator.providers import exchange
 from allocator.providers.credential import FixedToken
 from allocator.providers.gameye.client import GameyeProvider
 from allocator.providers.provider import (
+    Absent,
     Created,
     LookupFailed,
     Provider,
@@ -194,54 +197,118 @@ async def test_a_timeout_of_the_caller_is_not_taken_for_the_deadline(
 _KEY: Any = SimpleNamespace(host="host", port=443, ssl=True, is_ssl=True)
 
 
-class FailingSession:
-    """Stands for aiohttp where it fails in ways that a loopback address cannot."""
+class FailingConnector:
+    """Stands for aiohttp's where it fails in ways that a loopback address cannot: as it connects, or afterwards."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, *, connects: bool) -> None:
         self._error = error
-        self.closed = False
+        self._connects = connects
+        self.protocol = self.transport = self
+        self.closed = 0
 
-    async def request(self, *_args: object, **_options: object) -> None:
+    async def connect(self, *_args: object) -> FailingConnector:
+        if self._connects:
+            return self
         raise self._error
 
-    async def close(self) -> None:
-        self.closed = True
+    def set_response_params(self, **_options: object) -> None:
+        """As a protocol's."""
+
+    def write(self, request: bytes) -> None:
+        """As a transport's."""
+
+    async def read(self) -> None:
+        raise self._error
+
+    def close(self) -> None:
+        self.closed += 1
 
 
-class SwallowingSession(FailingSession):
-    async def request(self, *_args: object, **_options: object) -> None:
+class SwallowingConnector(FailingConnector):
+    async def read(self) -> None:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         raise self._error
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    "error",
     [
-        (aiohttp.ConnectionTimeoutError("slow"), Unreachable),
-        (aiohttp.ClientConnectorDNSError(_KEY, OSError(-2, "no such name")), Unreachable),
-        (aiohttp.ClientConnectorSSLError(_KEY, OSError(1, "wrong version")), Unreachable),
-        (aiohttp.ClientConnectorCertificateError(_KEY, ssl.CertificateError("expired")), Unreachable),
-        (aiohttp.ServerDisconnectedError(), Unknown),
-        (aiohttp.ClientConnectionResetError("Cannot write to closing transport"), Unknown),
-        (aiohttp.ClientOSError(104, "reset"), Unknown),
-        (aiohttp.SocketTimeoutError("read"), Unknown),
-        (ConnectionResetError(104, "reset"), Unknown),
-        (TimeoutError(), Unknown),
+        TimeoutError("slow"),
+        aiohttp.ConnectionTimeoutError("slow"),
+        aiohttp.ClientConnectorDNSError(_KEY, OSError(-2, "no such name")),
+        aiohttp.ClientConnectorSSLError(_KEY, OSError(1, "wrong version")),
+        aiohttp.ClientConnectorCertificateError(_KEY, ssl.CertificateError("expired")),
+        aiohttp.ClientConnectionError("Connector is closed."),
     ],
 )
-async def test_only_a_connection_that_was_never_made_is_unreachable(error: Exception, kind: type) -> None:
-    session: Any = FailingSession(error)
-    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), session=session)
-    assert isinstance(await start(provider), kind)
+async def test_a_connection_that_was_never_made_is_unreachable(error: Exception) -> None:
+    connector: Any = FailingConnector(error, connects=False)
+    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), connector=connector)
+    assert isinstance(await start(provider), Unreachable)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
+        aiohttp.ClientOSError(104, "reset"),
+        aiohttp.SocketTimeoutError("read"),
+        ConnectionResetError(104, "reset"),
+        TimeoutError(),
+        HttpProcessingError(message="no status"),
+    ],
+)
+async def test_what_fails_once_a_connection_was_made_is_unknown(error: Exception) -> None:
+    connector: Any = FailingConnector(error, connects=True)
+    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), connector=connector)
+    assert isinstance(await start(provider), Unknown)
+    assert connector.closed == 1, "the connection is of no more use"
     await provider.close()
-    assert not session.closed, "a session that was handed in is its owner's to close"
+    assert connector.closed == 1, "a connector that was handed in is its owner's to close"
 
 
 async def test_a_deadline_that_came_out_as_another_error_leaves_the_caller_uncancelled() -> None:
-    session: Any = SwallowingSession(aiohttp.ServerDisconnectedError())
-    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), session=session)
+    connector: Any = SwallowingConnector(aiohttp.ServerDisconnectedError(), connects=True)
+    provider = GameyeProvider("https://host", "studio", FixedToken(TOKEN), connector=connector)
     assert isinstance(await start(provider, timeout_seconds=0.01), Unknown)
     caller = asyncio.current_task()
     assert caller is not None
     assert caller.cancelling() == 0
+
+
+async def test_a_look_up_on_a_connection_that_had_died_is_sent_once_more(
+    gameye: GameyeProvider, host: RawHost, reply: Reply, hang_up: Fault
+) -> None:
+    host.answer(reply(201, STARTED), hang_up, reply(404, {"message": "no such session"}))
+    assert isinstance(await start(gameye), Created)
+    assert isinstance(await gameye.find("s-1", timeout_seconds=5), Absent)
+    assert (len(host.calls), host.connections) == (3, 2)
+
+
+async def test_a_connection_is_used_again_once_its_reply_came_whole_and_never_before(
+    gameye: GameyeProvider, host: RawHost, reply: Reply
+) -> None:
+    host.answer(reply(201, STARTED), reply(201, {**STARTED, "more": "x" * 2_000_000}), reply(201, STARTED))
+    assert isinstance(await start(gameye), Created)
+    assert isinstance(await start(gameye), Unknown)
+    assert host.connections == 1
+    assert isinstance(await start(gameye), Created)
+    assert host.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "trusts", "kind"),
+    [("localhost", True, Created), ("127.0.0.1", True, Unreachable), ("localhost", False, Unreachable)],
+)
+async def test_calls_go_over_tls_and_only_to_a_host_that_proves_its_name(
+    tls_host: RawHost, reply: Reply, tmp_path: Path, name: str, kind: type, *, trusts: bool
+) -> None:
+    tls_host.answer(reply(201, STARTED))
+    ours = ssl.create_default_context(cafile=str(tmp_path / "cert.pem") if trusts else None)
+    connector = aiohttp.TCPConnector(ssl=ours)
+    base_url = tls_host.base_url.replace("http://127.0.0.1", f"https://{name}")
+    provider = GameyeProvider(base_url, "studio", FixedToken(TOKEN), connector=connector)
+    assert isinstance(await start(provider), kind)
+    await connector.close()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +22,7 @@ from allocator.redis_io.errors import (
     ScriptFault,
     Unavailable,
 )
+from tests.certificates import certificate
 
 if TYPE_CHECKING:
     from tests.conftest import TestServer, WaitUntil
@@ -202,11 +201,11 @@ async def test_a_unix_socket_serves_as_well(private_server: TestServer) -> None:
 async def test_tls_is_verified_against_the_authority_that_the_url_names(
     connection: RedisConnection, redis_server: TestServer, tmp_path: Path
 ) -> None:
-    certificate, key = _certificate(tmp_path)
+    made, key = certificate(tmp_path, "IP:127.0.0.1")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(made, key)
     async with _wire(redis_server.port, context=context) as port:
-        for good in (f"ssl_ca_certs={certificate}", "ssl_cert_reqs=none"):
+        for good in (f"ssl_ca_certs={made}", "ssl_cert_reqs=none"):
             async with await connect(f"rediss://127.0.0.1:{port}?{good}", name="test") as tls:
                 assert await tls.execute("PING") == b"PONG"
         async with await connect(f"rediss://127.0.0.1:{port}", name="test") as tls:
@@ -219,23 +218,6 @@ async def test_every_fault_is_one_of_ours(redis_url: str, monkeypatch: pytest.Mo
         with pytest.raises(RedisFault):
             await connection.execute("SET", "k", object())  # type: ignore[arg-type]  # what a bug of ours would send
         assert await connection.execute("PING") == b"PONG"
-
-
-def _certificate(directory: Path) -> tuple[Path, Path]:
-    openssl = which("openssl")
-    if openssl is None:
-        pytest.skip("makes its certificate with openssl, which is not here: install openssl")
-    certificate, key = directory / "cert.pem", directory / "key.pem"
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
 
 
 @asynccontextmanager

@@ -42,14 +42,14 @@ class Calls:
         pace: Pace,
         *,
         timeout_seconds: float,
-        session: aiohttp.ClientSession | None,
+        connector: aiohttp.BaseConnector | None,
     ) -> None:
         self.base = base_url.rstrip("/")
         self.timeout_seconds = timeout_seconds
         self._credential = credential
         self._pace = pace
         self._start_url = URL(f"{self.base}/v2/deployments", encoded=True)
-        self._exchange = Exchange(credential.token, session, scheme="token")
+        self._exchange = Exchange(credential.token, connector, scheme="token")
 
     async def deploy(self, body: bytes, seconds_max: float) -> Reply | NotSent | Lost:
         """Send one `POST /v2/deployments`."""

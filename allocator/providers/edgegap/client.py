@@ -85,10 +85,10 @@ class EdgegapProvider:
         throttle_statuses: frozenset[int] = THROTTLE_STATUSES,
         pace: Pace | None = None,
         hook_url: str | None = None,
-        session: aiohttp.ClientSession | None = None,
+        connector: aiohttp.BaseConnector | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Make the connections inside a running loop; a session that is handed in stays its owner's to close.
+        """Make the connections inside a running loop; a connector that is handed in stays its owner's to close.
 
         `timeout_seconds` bounds each single call; `hook_url` is where the host tells what has become of a start.
         """
@@ -99,7 +99,7 @@ class EdgegapProvider:
         self._hook_url = hook_url
         self._now = now
         pace = pace or OwnPace()
-        self._calls = calls = Calls(base_url, credential, pace, timeout_seconds=timeout_seconds, session=session)
+        self._calls = calls = Calls(base_url, credential, pace, timeout_seconds=timeout_seconds, connector=connector)
         self._lookout = Lookout(calls.page, pace)
         self._follower = Follower(self._lookout, lambda request_id: calls.status(request_id, SPARE_SECONDS))
         self._lifetimes = Lifetimes(calls.version)

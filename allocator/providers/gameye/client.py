@@ -65,18 +65,18 @@ class GameyeProvider:
         account: str,
         credential: Credential,
         throttle_statuses: frozenset[int] = THROTTLE_STATUSES,
-        session: aiohttp.ClientSession | None = None,
+        connector: aiohttp.BaseConnector | None = None,
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Make the connections inside a running loop; a session that is handed in stays its owner's to close."""
+        """Make the connections inside a running loop; a connector that is handed in stays its owner's to close."""
         self._base = _base_url(base_url)
         self._start_url = URL(f"{self._base}/session", encoded=True)
         self._account = account
         self._credential = credential
         self._throttle_statuses = throttle_statuses
         self._now = now
-        self._exchange = Exchange(credential.token, session)
+        self._exchange = Exchange(credential.token, connector)
 
     def __repr__(self) -> str:
         return f"GameyeProvider({self._base!r}, account={self._account!r})"

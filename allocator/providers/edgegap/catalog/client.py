@@ -212,13 +212,13 @@ class Catalog:
         base_url: str,
         token: Callable[[], str],
         *,
-        session: aiohttp.ClientSession | None = None,
+        connector: aiohttp.BaseConnector | None = None,
         pause: Pause = pause,
         chance: random.Random | None = None,
     ) -> None:
-        """Use the given session, which stays its owner's, or make one; inside a running loop."""
+        """Use the given connector, which stays its owner's, or make one; inside a running loop."""
         self.base_url = base_url
-        exchange = Exchange(token, session, scheme="token")
+        exchange = Exchange(token, connector, scheme="token")
         chance = chance or random.Random()  # noqa: S311 - jitter, not secrets
         self._wire = Wire(base_url, exchange, token, pause=pause, chance=chance)
         self.applications = Applications(self._wire)

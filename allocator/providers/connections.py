@@ -1,0 +1,175 @@
+"""Requests and replies of HTTP/1.1 on aiohttp's connections.
+
+In: method, URL, body, token. Out: a `Reply`, or `NotSent`, or `Lost`. Promised: what is asked for is sent once, as it
+stands; one request is out on a connection at a time; a connection whose reply did not come whole is closed, any other
+is kept and used again for `KEEPALIVE_SECONDS`. How long to wait is the caller's: who is cancelled leaves nothing open.
+
+aiohttp makes the connections (names, TLS, IPv4 beside IPv6), keeps them, and reads the replies by its parser in C. Its
+`ClientSession` is left out: a call through it takes three times the CPU, for cookies, redirects, multipart bodies and
+hooks that no call here has, and on Python 3.11 for a second asyncio task that writes the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from allocator import __version__
+from allocator.contract.values import quick
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
+    from aiohttp.connector import Connection
+    from aiohttp.http_parser import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+# Under the 60 s after which common load balancers close an idle connection: ours is the side that closes first.
+KEEPALIVE_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=CONNECT_SECONDS)
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The connection could not be made: nothing has left."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The call left and its reply did not come whole; `status` where at least that was read."""
+
+    message: str
+    status: int | None = None
+
+
+class _Origin(aiohttp.ClientRequest):
+    """Whom connections are made to. The connector asks for its key with each call."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        """What connections to it are kept under."""
+        return super().connection_key
+
+
+class Connections:
+    """Those of one client; `scheme` is the word before the token."""
+
+    def __init__(self, connector: aiohttp.BaseConnector | None, *, scheme: str) -> None:
+        """Use the given connector, which stays its owner's, or make one; inside a running loop."""
+        self._connector = connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+        self._is_owner = connector is None
+        self._scheme = scheme
+        self._origins: dict[tuple[str, str | None], _Origin] = {}
+        self._token_seen: str | None = None
+        self._lines = ""
+
+    async def call(
+        self, method: str, url: URL, body: bytes | None, *, token: str, reply_bytes_max: int
+    ) -> Reply | NotSent | Lost:
+        """Send one request and read its reply."""
+        request = self._request(method, url, body, token)
+        try:
+            connection = await self._connector.connect(self._origin(url), [], _TIMEOUT)
+        except TimeoutError:
+            return NotSent(f"no connection to {url.host} within {CONNECT_SECONDS:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return NotSent(str(error))
+        status: int | None = None
+        try:
+            message, content = await _ask(connection, request)
+            status = message.code
+            answer = await _read(content, reply_bytes_max)
+        except _BROKEN as error:
+            connection.close()
+            # The type alone: texts of these may quote what was sent or received.
+            where = "before" if status is None else "within"
+            return Lost(f"the connection broke {where} the reply ({type(error).__name__})", status)
+        except BaseException:
+            connection.close()
+            raise
+        if answer is None:
+            connection.close()
+            return Lost(f"the reply is over {reply_bytes_max} bytes", status)
+        connection.release()
+        return Reply(status, message.headers, answer)
+
+    async def close(self) -> None:
+        """Close the connections that were made here."""
+        if self._is_owner:
+            await self._connector.close()
+
+    def _origin(self, url: URL) -> _Origin:
+        place = (url.scheme, url.host_port_subcomponent)
+        origin = self._origins.get(place)
+        if origin is None:
+            origin = self._origins[place] = _Origin("GET", url.origin(), loop=asyncio.get_running_loop())
+        return origin
+
+    def _request(self, method: str, url: URL, body: bytes | None, token: str) -> bytes:
+        if token is not self._token_seen:
+            self._lines = _lines(f"{self._scheme} {token}")
+            self._token_seen = token
+        target = url.raw_path_qs
+        head = f"{method} {target} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{self._lines}"
+        if body is None:
+            return f"{head}Content-Length: 0\r\n\r\n".encode()
+        return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _lines(authorization: str) -> str:
+    """The headers that every request bears."""
+    headers = {
+        "Authorization": authorization,
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": f"allocator/{__version__}",
+    }
+    for name, value in headers.items():
+        if not value.isprintable():
+            raise ValueError(f"the header {name} holds characters that no header can carry")
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+
+
+async def _ask(connection: Connection, request: bytes) -> tuple[RawResponseMessage, StreamReader]:
+    """The head of the reply, and where its body comes; what only announces another reply is passed over."""
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None:
+        raise aiohttp.ServerDisconnectedError
+    protocol.set_response_params(read_until_eof=True)
+    transport.write(request)
+    message, content = await protocol.read()
+    while message.code < 200 and message.code != 101:
+        message, content = await protocol.read()
+    return message, content
+
+
+async def _read(content: StreamReader, bytes_max: int) -> bytes | None:
+    """The body; None where it is too long."""
+    body = content.read_nowait() if content.is_eof() else await content.readany()
+    if not content.at_eof():
+        parts, size = [body], len(body)
+        while size <= bytes_max and (part := await content.readany()):
+            parts.append(part)
+            size += len(part)
+        body = b"".join(parts)
+    return body if len(body) <= bytes_max else None
