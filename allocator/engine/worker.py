@@ -36,6 +36,9 @@ QUIET_MAX = 8
 AHEAD_MAX = 64
 """How many are held beyond the calls that may be out, while nobody waits for anything but this process: more would
 only cost memory, and another worker may have calls to spare for them."""
+TAKE_MAX = 64
+"""How many are taken up at once: of more, all would be at the same step of their way, and this process and Redis would
+wait for each other in turn."""
 FULL_SECONDS = 0.25
 """How soon a worker that holds all it may looks whether it may hold more."""
 PAUSED_SECONDS = 0.2
@@ -305,7 +308,7 @@ class Worker:
 
     def _room_to_take(self) -> int:
         """For who comes anew: room to spare is for those who have waited before."""
-        room = self._room_left()
+        room = min(self._room_left(), TAKE_MAX)
         if any(lane.held_back for lane in self._parts.lanes):
             return room
         return min(room, self._parts.policy.concurrency + AHEAD_MAX - len(self._held))
