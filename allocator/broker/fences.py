@@ -27,8 +27,9 @@ class Fences:
         given = self._given
         fences = []
         for ask in asks:
+            entry = ask.entry
             # the priority is part of the name, for two streams may give two entries one id
-            name = (ask.entry.priority, ask.entry.entry_id, ask.request_id)
+            name = (entry.priority, entry.entry_id, ask.request_id)
             fence = given.get(name)
             if fence is None:
                 fence = given[name] = self.new()

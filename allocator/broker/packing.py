@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -35,6 +36,7 @@ from allocator.contract.allocation import decode_attempts, encode_attempts
 from allocator.contract.keys import GROUP, REQUEST_FIELD, Keys
 from allocator.contract.request import Priority
 
+_REQUEST = REQUEST_FIELD.encode()
 Words = list[str | int | bytes]
 
 
@@ -44,9 +46,15 @@ def entries(found: Iterable[Sequence[Any]], keys: Keys) -> list[Entry]:
     taken = []
     for stream, entry_id, fields in found:
         if fields is not None:
-            pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-            taken.append(Entry(priorities[bytes(stream)], entry_id.decode(), pairs.get(REQUEST_FIELD.encode())))
+            taken.append(Entry(priorities[bytes(stream)], entry_id.decode(), _value_of(_REQUEST, fields)))
     return taken
+
+
+def _value_of(name: bytes, fields: Sequence[bytes]) -> bytes | None:
+    """The last value under this name in `[field, value, ...]`."""
+    if len(fields) == 2 and fields[0] == name:
+        return fields[1]
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(name)
 
 
 def reserve(
@@ -67,15 +75,8 @@ def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any], *, loss_ms
     match reply[0]:
         case b"reserved":
             entry = ask.entry
-            return Hold(
-                request_id=ask.request_id,
-                fence=fence,
-                entry_id=entry.entry_id,
-                priority=entry.priority,
-                deadline_ms=int(reply[1]),
-                raw=entry.raw or b"",
-                doubtful=entry.enqueued_at_ms < loss_ms + DOUBT_MS,
-            )
+            hold = Hold(ask.request_id, fence, entry.entry_id, entry.priority, reply[1], entry.raw or b"")
+            return replace(hold, doubtful=True) if entry.enqueued_at_ms < loss_ms + DOUBT_MS else hold
         case b"ended":
             pairs = [word.decode() for word in reply[2]]
             return Ended(reply[1].decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)))

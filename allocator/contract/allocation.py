@@ -7,7 +7,7 @@ typed `data` of an event. The shapes are the public contract's section 2; a read
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
@@ -153,7 +153,7 @@ class Allocation:
         if self.ports:
             data["ports"] = [port.to_data() for port in self.ports]
         if self.attempts:
-            data["attempts"] = [attempt.to_data() for attempt in _kept(self.attempts)]
+            data["attempts"] = attempts_data(self.attempts)
         if self.final:
             data["final"] = True
         return data
@@ -163,12 +163,10 @@ def as_hash(data: Mapping[str, Any]) -> dict[str, str]:
     """What `to_data` says, as Redis keeps it."""
     hashed: dict[str, str] = {}
     for name, value in data.items():
-        if name in _TEXT_FIELDS:
-            hashed[name] = value
-        elif name in _INTEGER_FIELDS:
-            hashed[name] = str(value)
+        if name in _JSON_FIELDS:
+            hashed[name] = compact(value)
         else:
-            hashed[name] = "1" if name == "final" else compact(value)
+            hashed[name] = "1" if value is True else str(value)
     return hashed
 
 
@@ -186,14 +184,15 @@ def compact(value: Any) -> str:
 
 
 def encode_attempts(attempts: tuple[Attempt, ...]) -> str:
-    """The JSON list of the hash, oldest first: the first and the latest where there are over 64."""
-    return compact([attempt.to_data() for attempt in _kept(attempts)])
+    """The JSON list of the hash."""
+    return compact(attempts_data(attempts))
 
 
-def _kept(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    if len(attempts) <= ATTEMPTS_MAX:
-        return attempts
-    return attempts[:1] + attempts[-(ATTEMPTS_MAX - 1) :]
+def attempts_data(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """Those that an answer tells, oldest first: the first and the latest where there are over 64."""
+    if len(attempts) > ATTEMPTS_MAX:
+        attempts = [attempts[0], *attempts[-(ATTEMPTS_MAX - 1) :]]
+    return [attempt.to_data() for attempt in attempts]
 
 
 def decode_attempts(text: str) -> tuple[Attempt, ...]:
@@ -229,4 +228,5 @@ _TEXT_FIELDS = frozenset(
         "error_message",
     }
 )
+_JSON_FIELDS = frozenset({"context", "ports", "attempts"})
 _INTEGER_FIELDS = frozenset({"enqueued_at", "updated_at", "allocated_at", "expires_at", "retry_after_ms"})

@@ -11,21 +11,25 @@ from allocator.contract.allocation import Allocation, compact
 from allocator.contract.codes import Code
 
 
-def allocation_event(
-    allocation: Allocation, *, deployment: str, entry_id: str, data: Mapping[str, Any] | None = None
-) -> str:
-    """The end of one request; a repeat bears the same `id`, which names the entry, the request and the state.
+def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) -> str:
+    """The end of one request."""
+    return end_event(allocation.to_data(), deployment=deployment, entry_id=entry_id)
 
-    The request is part of it because two streams may give two entries of one millisecond the same entry id. `data` is
-    what `to_data` says, where that is at hand.
+
+def end_event(data: Mapping[str, Any], *, deployment: str, entry_id: str) -> str:
+    """The same from what `Allocation.to_data` says.
+
+    A repeat bears the same `id`, which names the entry, the request and the state. The request is part of it because
+    two streams may give two entries of one millisecond the same entry id.
     """
+    state, request_id = data["state"], data["request_id"]
     return _event(
-        kind=f"allocator.allocation.{allocation.state}.v1",
+        kind=f"allocator.allocation.{state}.v1",
         deployment=deployment,
-        event_id=f"{entry_id}/{allocation.request_id}/{allocation.state}",
-        subject=allocation.request_id,
-        at_ms=allocation.updated_at or 0,
-        data=data or allocation.to_data(),
+        event_id=f"{entry_id}/{request_id}/{state}",
+        subject=request_id,
+        at_ms=data.get("updated_at", 0),
+        data=data,
     )
 
 

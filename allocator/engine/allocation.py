@@ -57,6 +57,23 @@ class IsParked(Exception):  # noqa: N818 - as above
 class Allocation:
     """One request, while this process holds it."""
 
+    __slots__ = (
+        "_arrival",
+        "_called_to",
+        "_course",
+        "_found_ids",
+        "_may_park",
+        "_noting",
+        "_parts",
+        "_survivors",
+        "began_at",
+        "committing",
+        "draining",
+        "hold",
+        "left",
+        "waiting",
+    )
+
     def __init__(
         self,
         hold: Hold,
@@ -79,7 +96,7 @@ class Allocation:
         self.draining = False
         self.left: str | None = "lost"
         """Why it is no longer here, unless it has ended here."""
-        self.began_at = asyncio.get_running_loop().time()
+        self.began_at = parts.loop.time()
         self._parts = parts
         self._arrival = arrival
         self._called_to = called_to
@@ -271,7 +288,7 @@ class Allocation:
             may_park=self._may_park,
             called_to=self._called_to,
         )
-        loop = asyncio.get_running_loop()
+        loop = parts.loop
         since = loop.time()
         noting = loop.call_later(NOTE_SECONDS, self._begin_note, route) if course.attempts else None
         try:
@@ -311,7 +328,7 @@ class Allocation:
             return True
         if (self.hold.doubtful or course.lapsed_at is not None) and course.attempts[-1].outcome is Outcome.ADOPTED:
             return True  # it may be in play
-        loop = asyncio.get_running_loop()
+        loop = parts.loop
         since, left_seconds = loop.time(), course.remaining_seconds(parts)
         reason = await why_not_ready(end.session, check, parts.answers, seconds_max=left_seconds)
         course.provider_seconds += loop.time() - since
@@ -332,7 +349,7 @@ class Allocation:
         return False
 
     def _begin_note(self, route: Route) -> None:
-        self._noting = asyncio.get_running_loop().create_task(self._note(route))
+        self._noting = self._parts.loop.create_task(self._note(route))
 
     async def _note(self, route: Route) -> None:
         """Say to who reads the hash why the request waits; not worth waiting for a broker that is away."""
@@ -371,7 +388,7 @@ class Allocation:
         now_ms = parts.broker.now_ms()
         last = ending(end, course, parts.policy, now_ms=now_ms, condemn=condemn)
         self.committing = True
-        since = asyncio.get_running_loop().time()
+        since = parts.loop.time()
         match await parts.insist("commit", lambda: parts.broker.commit(last)):
             case Stale():
                 await self._leave_nothing(end)
@@ -382,7 +399,7 @@ class Allocation:
             case Done() | Already():
                 pass
         self.left = None
-        now = asyncio.get_running_loop().time()
+        now = parts.loop.time()
         total_seconds = (now_ms - self.hold.enqueued_at_ms) / 1000 + now - since
         parts.observe(
             told(end, course, parts.policy, total_seconds, commit_seconds=now - since, leg_seconds=now - self.began_at)

@@ -40,6 +40,10 @@ THROTTLED_STATUS = 429
 """What a push-back is taken to mean by its status, where nobody can tell more."""
 SLOWEST_RATE = 1.0
 """A destination that pushes back at this rate as well is full, whatever its list says: that is no promise."""
+_LEAVES_A_SESSION = (Created, Broken, Conflict, Unknown)
+"""Or may: until it is known which, its provider is under suspicion."""
+_SERVED = (Created, Conflict, Rejected, NotFound)
+"""The destination has shown that it serves."""
 _VERDICTS: dict[Verdict | None, Outcome] = {Verdict.THROTTLED: Outcome.THROTTLED, Verdict.FULL: Outcome.NO_CAPACITY}
 JUDGED_SECONDS = 0.5
 """How long a request that has nowhere else to go waits to hear what its push-back meant."""
@@ -54,12 +58,25 @@ class Doubted(Exception):  # noqa: N818 - a state of the world, not an error of 
 class Call:
     """One call under one permit."""
 
+    __slots__ = (
+        "_at_ms",
+        "_called_at",
+        "_candidate",
+        "_course",
+        "_now",
+        "_parts",
+        "_permit",
+        "_plan",
+        "_seconds",
+    )
+
     def __init__(self, course: Course, candidate: Candidate, permit: Permit, route: Plan, parts: Parts) -> None:
         self._course = course
         self._plan = route
         self._candidate = candidate
         self._permit = permit
         self._parts = parts
+        self._now = parts.loop.time
         self._at_ms = parts.broker.now_ms()
         self._called_at = self._seconds = 0.0
 
@@ -76,7 +93,7 @@ class Call:
             return None
         course.suspects.add(provider)
         outcome = await self._start()
-        if not isinstance(outcome, Created | Broken | Conflict | Unknown):
+        if not isinstance(outcome, _LEAVES_A_SESSION):
             course.suspects.discard(provider)
         return await self._follow(outcome)
 
@@ -124,7 +141,7 @@ class Call:
         False where that took so long that the permit is stale: rates, regions, all may have changed.
         """
         course, parts = self._course, self._parts
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if now >= course.lease_until:
             (ours,) = await parts.insist("renew", lambda: parts.broker.renew([course.hold]))
             if not ours:
@@ -132,15 +149,15 @@ class Call:
             course.lease(now + parts.policy.lease_seconds)
         if course.remaining_seconds(parts) <= 0:
             raise DeadlineCame
-        return asyncio.get_running_loop().time() - now < STALE_SECONDS
+        return self._now() - now < STALE_SECONDS
 
     async def _start(self) -> StartOutcome:
         course, parts, destination = self._course, self._parts, self._candidate.destination
-        if all(each.outcome is Outcome.UNSUITABLE for each in course.attempts):
+        if not course.attempts or all(each.outcome is Outcome.UNSUITABLE for each in course.attempts):
             parts.budget.first(destination.provider)
         timeout = min(parts.policy.call_timeout_seconds[destination.provider], course.remaining_seconds(parts))
         spec = course.spec_at(destination.provider, parts.policy)
-        since = self._called_at = asyncio.get_running_loop().time()
+        since = self._called_at = self._now()
         outcome: StartOutcome = Unknown(None, "the call did not come back")
         try:
             outcome = await parts.providers[destination.provider].start(
@@ -150,8 +167,8 @@ class Call:
             parts.observe(Crashed(f"provider {destination}", error))
             outcome = Unknown(None, type(error).__name__)
         finally:
-            self._permit.lane.finish(served=isinstance(outcome, Created | Conflict | Rejected | NotFound))
-        self._seconds = asyncio.get_running_loop().time() - since
+            self._permit.lane.finish(served=isinstance(outcome, _SERVED))
+        self._seconds = self._now() - since
         course.provider_seconds += self._seconds
         course.unauthorized = outcome.message if isinstance(outcome, CredentialRefused) else ""
         return outcome
@@ -213,7 +230,7 @@ class Call:
     async def _judged(self, outcome: NoRoom, provisional: Outcome, attempt: int, closings: int) -> None:
         """Shut the destination or slow it down, by what the push-back meant."""
         course, lane, parts = self._course, self._permit.lane, self._parts
-        since = asyncio.get_running_loop().time()
+        since = self._now()
         verdict = await parts.judgement.of(lane, course.request.image)
         said = _VERDICTS.get(verdict, provisional)
         course.call_it(attempt, said)
@@ -222,7 +239,7 @@ class Call:
         if slow and lane.rate is not None and lane.rate > SLOWEST_RATE:
             before = lane.rate
             try:
-                begun_seconds_ago = asyncio.get_running_loop().time() - since + self._seconds
+                begun_seconds_ago = self._now() - since + self._seconds
                 lane.rate = await parts.gate.slow(lane.own, begun_seconds_ago)
                 if self._permit.probe or self._permit.doubted:
                     await parts.gate.open(lane.limits)
@@ -263,19 +280,9 @@ class Call:
         )
 
     def _tell(self, outcome: Outcome, status: int | None, message: str) -> None:
-        self._parts.observe(
-            Attempted(
-                leg=self._course.leg,
-                region=self._candidate.region,
-                destination=self._candidate.destination,
-                outcome=outcome,
-                status=status,
-                waited_seconds=self._permit.waited_seconds,
-                provider_seconds=self._seconds,
-                called_at=self._called_at,
-                message=message,
-            )
-        )
+        leg, candidate, waited_seconds = self._course.leg, self._candidate, self._permit.waited_seconds
+        told = (leg, candidate.region, candidate.destination, outcome, status)
+        self._parts.observe(Attempted(*told, waited_seconds, self._seconds, self._called_at, message))
 
     def _failed(self) -> None:
         destination = self._candidate.destination

@@ -71,18 +71,11 @@ class Course:
         """Start where the hold stands; after a take-over every provider is under suspicion."""
         trail = read_trail(hold.trail)
         parked = _is_from_outside(hold, trail)
-        course = cls(
-            hold=hold,
-            leg=leg_of(hold, request.traceparent, trail, parked=parked),
-            request=request,
-            spec=_spec(request, parts.policy),
-            ttl_seconds=ttl_seconds(request.ttl or parts.policy.session_ttl),
-            lease_until=lease_until,
-            generation=hold.generation,
-            attempts=list(hold.attempts),
-            suspects=set(parts.providers) if hold.uncertain else set(),
-            trail=trail,
-        )
+        leg = leg_of(hold, request.traceparent, trail, parked=parked)
+        spec, ttl = _spec(request, parts.policy), ttl_seconds(request.ttl or parts.policy.session_ttl)
+        attempts, suspects = list(hold.attempts), set(parts.providers) if hold.uncertain else set()
+        course = cls(hold, leg, request, spec, ttl, lease_until, hold.generation, attempts, suspects)
+        course.trail = trail
         for each in course.attempts:
             if each.outcome is Outcome.REJECTED:
                 destination = Destination(each.provider, each.location)
@@ -167,18 +160,9 @@ class Course:
     ) -> int:
         """Add one attempt to the answer; its place there."""
         destination = candidate.destination
-        self.attempts.append(
-            Attempt(
-                region=candidate.region,
-                provider=destination.provider,
-                location=destination.location,
-                outcome=outcome,
-                status=status,
-                at=at_ms,
-                duration_ms=round(seconds * 1000, 3),
-                waited_ms=round(waited_seconds * 1000, 3),
-            )
-        )
+        at = (candidate.region, destination.provider, destination.location)
+        lasted_ms, waited_ms = round(seconds * 1000, 3), round(waited_seconds * 1000, 3)
+        self.attempts.append(Attempt(*at, outcome, status, at_ms, lasted_ms, waited_ms))
         return len(self.attempts) - 1
 
     def call_it(self, attempt: int, outcome: Outcome) -> None:
@@ -218,15 +202,8 @@ def _marks(request_id: str, policy: Policy) -> dict[str, str]:
 
 
 def _spec(request: AllocationRequest, policy: Policy) -> StartSpec:
-    return StartSpec(
-        image=request.image,
-        version=request.version,
-        env=request.env,
-        args=request.args,
-        labels={**request.labels, **_marks(request.id, policy)},
-        restart=request.restart,
-        ttl=request.ttl or policy.session_ttl,
-        own_ttl=request.ttl is not None,
-        players=request.players,
-        port_names=policy.port_names.get(request.image, {}),
-    )
+    marks = _marks(request.id, policy)
+    labels = {**request.labels, **marks} if request.labels else marks
+    what = (request.image, request.version, request.env, request.args, labels, request.restart)
+    port_names = policy.port_names.get(request.image, {})
+    return StartSpec(*what, request.ttl or policy.session_ttl, request.ttl is not None, request.players, port_names)

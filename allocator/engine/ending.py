@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from allocator.broker.broker import Condemned, Ending
-from allocator.contract.allocation import Allocation, State, as_hash, endpoint
+from allocator.contract.allocation import Allocation, State, as_hash, attempts_data, endpoint
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
-from allocator.contract.events import allocation_event
+from allocator.contract.events import end_event
 from allocator.contract.values import quick
 from allocator.engine.course import Course
 from allocator.engine.observer import Finished
@@ -19,6 +20,7 @@ from allocator.providers.ports import named
 from allocator.providers.provider import Session
 
 KEPT_AFTER_SESSION_SECONDS = 3600
+_ALLOCATED = State.ALLOCATED.value
 
 
 @quick
@@ -62,70 +64,64 @@ def adopt(provider: str, session: Session, course: Course, policy: Policy, candi
 
 def ending(end: End, course: Course, policy: Policy, *, now_ms: int, condemn: tuple[Condemned, ...]) -> Ending:
     """Put the end of a request into the words of the contract."""
-    allocation = _placed(end, course, now_ms) if isinstance(end, Placed) else _bad(end, course, now_ms)
-    keep_seconds = policy.result_ttl_seconds
     if isinstance(end, Placed):
-        keep_seconds = _lifetime_seconds(end.session, course) + KEPT_AFTER_SESSION_SECONDS
-    data = allocation.to_data()
-    fields = as_hash(data)
-    fields.pop("context", None)  # reserve has written it
-    return Ending(
-        hold=course.hold,
-        fields=fields,
-        event=allocation_event(allocation, deployment=policy.deployment, entry_id=course.hold.entry_id, data=data),
-        keep_ms=keep_seconds * 1000,
-        session=(end.candidate.destination.provider, end.session.id) if isinstance(end, Placed) else None,
-        native_id=end.session.native_id if isinstance(end, Placed) else None,
-        condemn=condemn,
-        trail=course.trail_text,
-        bury=end.code if isinstance(end, Bad) and end.bury else None,
-    )
+        session, data = end.session, _placed(end, course, now_ms)
+        keep_seconds = _lifetime_seconds(session, course) + KEPT_AFTER_SESSION_SECONDS
+        served, native_id, bury = (end.candidate.destination.provider, session.id), session.native_id, None
+    else:
+        data = _bad(end, course, now_ms).to_data()
+        keep_seconds = policy.result_ttl_seconds
+        served, native_id, bury = None, None, end.code if end.bury else None
+    event = end_event(data, deployment=policy.deployment, entry_id=course.hold.entry_id)
+    data.pop("context", None)  # reserve has written it
+    trail = course.trail_text if course.trail else ""
+    return Ending(course.hold, as_hash(data), event, keep_seconds * 1000, served, native_id, condemn, bury, trail)
 
 
 def told(
     end: End, course: Course, policy: Policy, total_seconds: float, *, commit_seconds: float, leg_seconds: float
 ) -> Finished:
     """The same for observers."""
-    candidate = end.candidate if isinstance(end, Placed) else None
-    return Finished(
-        leg=course.leg,
-        state=State.ALLOCATED if isinstance(end, Placed) else end.state,
-        code=None if isinstance(end, Placed) else end.code,
-        total_seconds=total_seconds,
-        provider_seconds=course.provider_seconds,
-        gate_seconds=course.gate_seconds,
-        commit_seconds=commit_seconds,
-        first_choice=candidate.region == (course.request.regions or policy.default_regions)[0] if candidate else None,
-        leg_seconds=leg_seconds,
-        attempts=len(course.attempts),
-        region=candidate.region if candidate else None,
-        destination=candidate.destination if candidate else None,
-    )
+    state, code, first_choice, region, destination = State.ALLOCATED, None, None, None, None
+    if isinstance(end, Placed):
+        region, destination = end.candidate.region, end.candidate.destination
+        first_choice = region == (course.request.regions or policy.default_regions)[0]
+    else:
+        state, code = end.state, end.code
+    spent = (total_seconds, course.provider_seconds, course.gate_seconds, commit_seconds)
+    tried = len(course.attempts)
+    return Finished(course.leg, state, code, *spent, first_choice, leg_seconds, tried, region, destination)
 
 
-def _placed(end: Placed, course: Course, now_ms: int) -> Allocation:
-    session = end.session
+def _placed(end: Placed, course: Course, now_ms: int) -> dict[str, Any]:
+    """What `Allocation.to_data` would say: the way of every match, and an `Allocation` of it serves nobody else."""
+    session, destination, request = end.session, end.candidate.destination, course.request
     began_ms = session.created_at_ms or now_ms
-    return Allocation(
-        state=State.ALLOCATED,
-        final=True,
-        request_id=course.request.id,
-        priority=course.hold.priority.value,
-        context=course.request.context,
-        enqueued_at=course.hold.enqueued_at_ms,
-        updated_at=now_ms,
-        allocated_at=now_ms,
-        expires_at=began_ms + _lifetime_seconds(session, course) * 1000,
-        host=session.host,
-        ports=session.ports,
-        endpoint=endpoint(session.host, session.ports),
-        region=end.candidate.region,
-        provider=end.candidate.destination.provider,
-        location=end.candidate.destination.location,
-        session_id=session.public_id,
-        session_key=session.id if session.native_id else None,
-        attempts=tuple(course.attempts),
-    )
+    data: dict[str, Any] = {
+        "state": _ALLOCATED,
+        "request_id": request.id,
+        "priority": course.hold.priority.value,
+        "enqueued_at": course.hold.enqueued_at_ms,
+        "updated_at": now_ms,
+        "allocated_at": now_ms,
+        "expires_at": began_ms + _lifetime_seconds(session, course) * 1000,
+        "host": session.host,
+        "region": end.candidate.region,
+        "provider": destination.provider,
+        "location": destination.location,
+        "session_id": session.public_id,
+        "final": True,
+    }
+    if course.attempts:
+        data["attempts"] = attempts_data(course.attempts)
+    if request.context is not None:
+        data["context"] = request.context
+    if session.ports:
+        data["ports"] = [port.to_data() for port in session.ports]
+        data["endpoint"] = endpoint(session.host, session.ports)
+    if session.native_id:
+        data["session_key"] = session.id
+    return data
 
 
 def _lifetime_seconds(session: Session, course: Course) -> int:

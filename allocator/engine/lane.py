@@ -83,6 +83,7 @@ class Lane:
         """What the fleet gives a second now; None until it was asked, or where there is no rate."""
         self.is_own = not guests
         """Whether it is the one that knows the destination's own rate."""
+        self.loop = asyncio.get_running_loop()
         self._stir = stir
         self._rests_until = float("-inf")
         self._open_by: frozenset[str] | None = None
@@ -122,7 +123,7 @@ class Lane:
     @property
     def opens_in_seconds(self) -> float:
         """How long until a probe may find it open; 0 where it is open."""
-        return max(0.0, self._shut_until - asyncio.get_running_loop().time()) if self.cause else 0.0
+        return max(0.0, self._shut_until - self.loop.time()) if self.cause else 0.0
 
     @property
     def keeps_waiting(self) -> bool:
@@ -161,7 +162,7 @@ class Lane:
     @property
     def calls_in(self) -> int:
         """How many from the lot it has room for."""
-        if self._open_by == frozenset() or asyncio.get_running_loop().time() < self._rests_until:
+        if self._open_by == frozenset() or self.loop.time() < self._rests_until:
             return 0
         if self.cause is not None:
             return max(0, SHUT_ROOM - self._waiting)
@@ -181,7 +182,7 @@ class Lane:
         meanwhile, too, and that is no reason not to have the first ones there when it opens.
         """
         if barred or self.cause is None:
-            self._rests_until = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
+            self._rests_until = self.loop.time() + IN_VAIN_SECONDS
 
     def opened_by(self, regions: frozenset[str] | None) -> None:
         """These regions lead here and are not drained; None where that is not known. A drained lane calls nobody in."""
@@ -238,7 +239,7 @@ class Lane:
         self.cause = cause
         self.told = told
         self.closings += 1
-        self._shut_until = asyncio.get_running_loop().time() + seconds
+        self._shut_until = self.loop.time() + seconds
         self._window = self._first_window
         if was_open:
             # from the last in the order, so that those who stay to find out when it opens are the first
@@ -303,7 +304,7 @@ class Lane:
 
     async def _round(self) -> float:
         """One round with the gate; how long to rest after it."""
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         closings, asked_at = self.closings, loop.time()
         expected, self._expected = self._expected, 0
         try:
@@ -338,7 +339,7 @@ class Lane:
 
         `patient`: they were asked for before those had joined who are to have them.
         """
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         self._unused_probe = grant.probe
         for offset in grant.offsets_seconds:
             if offset > 0 and (early := since + offset - loop.time()) > 0:
@@ -362,7 +363,7 @@ class Lane:
 
     async def _joined(self, until: float) -> bool:
         """Wait for somebody to join; whether anyone did in time."""
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         while not self._waiting and (left := until - loop.time()) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

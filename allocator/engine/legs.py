@@ -20,6 +20,8 @@ def leg_of(
     hold: Hold, traceparent: str | None, trail: Sequence[Mapping[str, Any]] = (), *, parked: bool = False
 ) -> Leg:
     """The leg that begins with this hold; `parked` where it comes from outside."""
+    if not trail and hold.takes == 1:  # the way of nearly all
+        return Leg(hold.request_id, hold.entry_id, hold.priority, traceparent)
     stays = [0, *(each["at"] for each in trail if each["step"] == "parked")]
     before: tuple[int, int] | None = None
     if parked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class Parts:
     answers: ReadyProbe = tcp_answers
     paused: bool = False
     """Whether operators want nothing taken up."""
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    """Whose clock counts. Asked for anew, it costs a system call each time (Python 3.11)."""
     look_ups: LookUps = field(init=False)
     judgement: Judgement = field(init=False)
     budget: RetryBudget = field(init=False)

@@ -15,7 +15,7 @@ from allocator.engine.course import was_parked
 from allocator.engine.observer import Crashed, TakenOver
 from allocator.engine.parts import Parts
 
-Begin = Callable[[Hold, AllocationRequest, float, str | None], None]
+Begin = Callable[[Hold, AllocationRequest, float, str | None], object]
 """Takes the hold, its request, since when the lease counts on the loop's clock, and the lot it was called from."""
 
 

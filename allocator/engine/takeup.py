@@ -25,7 +25,6 @@ from allocator.contract.allocation import Allocation, State
 from allocator.contract.codes import Code
 from allocator.contract.events import allocation_event, refusal_event
 from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, Priority, decode_request
-from allocator.engine.legs import leg_of
 from allocator.engine.observer import Crashed, Finished, Leg, Received, Refused
 from allocator.engine.parts import Parts
 
@@ -34,11 +33,13 @@ EXPECTED_MAX = 8
 """Of more that come at once the lanes hear as they join: then round trips are shared, and one less is no gain."""
 
 
-Begin = Callable[[Hold, AllocationRequest], None]
+Begin = Callable[[Hold, AllocationRequest], Leg | None]
+"""Begins one, and says by which leg it is known from here on; None where it was begun before."""
 
 
 async def take_up(entries: Sequence[Entry], parts: Parts, begin: Begin) -> None:
     """Reserve the good ones in one step and begin them, then answer the others; insists while the broker is away."""
+    now_ms = parts.broker.now_ms()
     refusals: list[Refusal] = []
     asks: list[Reservation] = []
     good: list[Decoded] = []
@@ -48,16 +49,17 @@ async def take_up(entries: Sequence[Entry], parts: Parts, begin: Begin) -> None:
             refusals.append(_invalid(entry, decoded, parts))
         else:
             good.append(decoded)
-            asks.append(_ask(entry, decoded, parts))
+            asks.append(_ask(entry, decoded, parts, now_ms))
     if len(good) <= EXPECTED_MAX:
         for ask, decoded in zip(asks, good, strict=True):
             _expect(ask, decoded.request, parts)
-    replies = await parts.insist("reserve", lambda: parts.broker.reserve(asks)) if asks else []
+    replies: Sequence[ReserveReply] = ()
+    if asks:
+        replies, now_ms = await parts.insist("reserve", lambda: parts.broker.reserve(asks)), parts.broker.now_ms()
     for ask, decoded, reply in zip(asks, good, replies, strict=True):
         if isinstance(reply, Hold):
-            queued_ms = parts.broker.now_ms() - reply.enqueued_at_ms
-            parts.observe(Received(leg_of(reply, decoded.request.traceparent), max(0, queued_ms) / 1000))
-            begin(reply, decoded.request)
+            if (leg := begin(reply, decoded.request)) is not None:
+                parts.observe(Received(leg, max(0, now_ms - reply.enqueued_at_ms) / 1000))
         elif (refusal := _answered(ask, reply, parts)) is not None:
             refusals.append(refusal)
     await asyncio.gather(*(_refuse(refusal, parts) for refusal in refusals))
@@ -70,22 +72,14 @@ def read(entry: Entry) -> Decoded | InvalidRequest:
     return decode_request(entry.raw)
 
 
-def _ask(entry: Entry, decoded: Decoded, parts: Parts) -> Reservation:
+def _ask(entry: Entry, decoded: Decoded, parts: Parts, now_ms: int) -> Reservation:
     request = decoded.request
     timeout_seconds = request.timeout_seconds or parts.policy.request_timeout_seconds
-    age_seconds = max(0.0, (parts.broker.now_ms() - entry.enqueued_at_ms) / 1000)
+    age_seconds = max(0, now_ms - entry.enqueued_at_ms) / 1000
     wait = wait_seconds(request, entry.priority, age_seconds, parts)
-    remaining_seconds = timeout_seconds - age_seconds
-    return Reservation(
-        entry=entry,
-        request_id=request.id,
-        digest=decoded.digest,
-        timeout_ms=round(timeout_seconds * 1000),
-        context=decoded.context,
-        reply_to=request.reply_to,
-        wait_seconds=wait,
-        decline=wait > remaining_seconds > 0,
-    )
+    declines = wait > timeout_seconds - age_seconds > 0
+    sent = (decoded.digest, round(timeout_seconds * 1000), decoded.context, request.reply_to)
+    return Reservation(entry, request.id, *sent, wait, declines)
 
 
 def _expect(ask: Reservation, request: AllocationRequest, parts: Parts) -> None:

@@ -79,7 +79,7 @@ class Ticket:
         self.rank = rank
         self.may_park = may_park
         self._called_to = called_to
-        self._loop = asyncio.get_running_loop()
+        self._loop = lanes[0].loop
         self.future: asyncio.Future[Permit | NoPermit] = self._loop.create_future()
         self._lanes = lanes
         self._next = 0

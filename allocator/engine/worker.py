@@ -15,7 +15,7 @@ from allocator.contract.request import AllocationRequest
 from allocator.engine.allocation import Allocation
 from allocator.engine.callin import CallIn
 from allocator.engine.canceller import carry_out
-from allocator.engine.observer import Crashed, LeaseLost, Left
+from allocator.engine.observer import Crashed, LeaseLost, Left, Leg
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
 from allocator.engine.stopper import stop_condemned
@@ -196,9 +196,9 @@ class Worker:
                 return
             await asyncio.sleep(0)
 
-    def _begin(self, hold: Hold, request: AllocationRequest, since: float, called_to: str | None = None) -> None:
+    def _begin(self, hold: Hold, request: AllocationRequest, since: float, called_to: str | None = None) -> Leg | None:
         if hold.fence in self._begun:
-            return
+            return None
         self._begun[hold.fence] = None
         if len(self._begun) > BEGUN_MAX:
             del self._begun[next(iter(self._begun))]
@@ -213,9 +213,10 @@ class Worker:
             lease_until=lease_until,
             called_to=called_to,
         )
-        task = asyncio.get_running_loop().create_task(self._run(allocation))
+        task = self._parts.loop.create_task(self._run(allocation))
         self._held[hold.request_id] = (allocation, task)
         self._held_bytes += len(hold.raw)
+        return allocation.leg
 
     async def _run(self, allocation: Allocation) -> None:
         hold, ended = allocation.hold, False
@@ -239,7 +240,7 @@ class Worker:
                     await self._parts.insist("hand_back", lambda: self._parts.broker.hand_back(back))
             finally:
                 if allocation.left is not None:
-                    lasted = asyncio.get_running_loop().time() - allocation.began_at
+                    lasted = self._parts.loop.time() - allocation.began_at
                     self._parts.observe(Left(allocation.leg, allocation.left, lasted))
                 self._held_bytes -= len(hold.raw)
                 if (now := self._held.get(hold.request_id)) is not None and now[0] is allocation:

@@ -24,18 +24,18 @@ class ProcessCap(Throttler):
 
     def __init__(self, rate: float, burst: int = 1) -> None:
         super().__init__(rate_limit=max(1, math.ceil(rate)) + burst - 1, period=1.0)
+        self._loop = asyncio.get_running_loop()
 
     def flush(self) -> None:
         """Forget what is over a period old."""
-        oldest = asyncio.get_running_loop().time() - self.period
+        oldest = self._loop.time() - self.period
         while self._task_logs and self._task_logs[0] <= oldest:
             self._task_logs.popleft()
 
     async def acquire(self) -> None:
         """Wait until one more may be sent, and count it."""
-        loop = asyncio.get_running_loop()
         self.flush()
         while len(self._task_logs) >= self.rate_limit:
-            await asyncio.sleep(max(self._task_logs[0] + self.period - loop.time(), SHORTEST_SLEEP_SECONDS))
+            await asyncio.sleep(max(self._task_logs[0] + self.period - self._loop.time(), SHORTEST_SLEEP_SECONDS))
             self.flush()
-        self._task_logs.append(loop.time())
+        self._task_logs.append(self._loop.time())

@@ -18,11 +18,12 @@ def port_key(protocol: str, container_port: int) -> str:
 
 def merged(ports: Iterable[Port]) -> tuple[Port, ...]:
     """One entry for each container port and protocol, the first that was listed, ordered by both."""
+    listed = tuple(ports)
+    if len(listed) == 1:
+        return listed
     first: dict[tuple[int, str], Port] = {}
-    for port in ports:
+    for port in listed:
         first.setdefault((port.container_port, port.protocol), port)
-    if len(first) == 1:
-        return tuple(first.values())
     return tuple(first[key] for key in sorted(first))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocator.broker.broker import Hold
-from allocator.contract.allocation import Attempt, Outcome, Port, State
+from allocator.contract.allocation import Allocation, Attempt, Outcome, Port, State
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
 from allocator.contract.request import AllocationRequest, Priority
@@ -98,6 +98,8 @@ def test_the_hash_and_its_event_hold_the_same_facts(end: End, attempts: list[Att
     for name, said in event["data"].items():
         kept = last.fields[name]
         assert said == kept or said is (kept == "1") or said == json.loads(kept)
+    whole = {**last.fields, **({} if context is None else {"context": json.dumps(context)})}
+    assert Allocation.from_hash(whole).to_data() == json.loads(last.event)["data"]
     assert (last.session is None) is isinstance(end, Bad)
 
 

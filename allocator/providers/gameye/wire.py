@@ -77,7 +77,8 @@ class _Tag(Shape):
     exists: bool
 
 
-_STARTED = TypeAdapter(_Started)
+# The way of every match: a validator's own method takes a third less than its adapter's.
+_read_started = TypeAdapter(_Started).validator.validate_json
 _DESCRIBED = TypeAdapter(_Described)
 
 
@@ -102,7 +103,7 @@ def start_body(session_id: str, location: str, spec: StartSpec) -> bytes:
 def read_started(body: bytes, session_id: str, location: str, spec: StartSpec) -> Session | Unreadable:
     """The session of a 201; the id we sent where the reply has none."""
     try:
-        started = _STARTED.validate_json(body)
+        started: _Started = _read_started(body)
     except ValidationError as error:
         return _unreadable(error)
     # Named as they are made: making each port twice costs as much as reading the JSON.
