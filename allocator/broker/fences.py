@@ -6,6 +6,7 @@ repeated, as long as fewer than `REMEMBERED` others came between. Whether a fenc
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from allocator.broker.broker import BATCH_MAX, Reservation
@@ -20,7 +21,7 @@ class Fences:
 
     def __init__(self, fence: Callable[[], str]) -> None:
         self.new = fence
-        self._given: dict[tuple[Priority, str, str], str] = {}
+        self._given = OrderedDict[tuple[Priority, str, str], str]()
 
     def of(self, asks: Sequence[Reservation]) -> list[str]:
         """The fence of each ask."""
@@ -35,5 +36,5 @@ class Fences:
                 fence = given[name] = self.new()
             fences.append(fence)
         while len(given) > REMEMBERED:
-            del given[next(iter(given))]
+            given.popitem(last=False)
         return fences

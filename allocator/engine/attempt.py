@@ -63,6 +63,7 @@ class Call:
         "_called_at",
         "_candidate",
         "_course",
+        "_left_seconds",
         "_now",
         "_parts",
         "_permit",
@@ -78,7 +79,7 @@ class Call:
         self._parts = parts
         self._now = parts.loop.time
         self._at_ms = parts.broker.now_ms()
-        self._called_at = self._seconds = 0.0
+        self._called_at = self._seconds = self._left_seconds = 0.0
 
     async def make(self) -> End | None:
         """Make it, and say what follows. Raises LetGo, DeadlineCame or Doubted."""
@@ -147,7 +148,8 @@ class Call:
             if not ours:
                 raise LetGo
             course.lease(now + parts.policy.lease_seconds)
-        if course.remaining_seconds(parts) <= 0:
+        self._left_seconds = course.remaining_seconds(parts)
+        if self._left_seconds <= 0:
             raise DeadlineCame
         return self._now() - now < STALE_SECONDS
 
@@ -155,7 +157,7 @@ class Call:
         course, parts, destination = self._course, self._parts, self._candidate.destination
         if not course.attempts or all(each.outcome is Outcome.UNSUITABLE for each in course.attempts):
             parts.budget.first(destination.provider)
-        timeout = min(parts.policy.call_timeout_seconds[destination.provider], course.remaining_seconds(parts))
+        timeout = min(parts.policy.call_timeout_seconds[destination.provider], self._left_seconds)
         spec = course.spec_at(destination.provider, parts.policy)
         since = self._called_at = self._now()
         outcome: StartOutcome = Unknown(None, "the call did not come back")

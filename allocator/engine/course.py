@@ -133,7 +133,8 @@ class Course:
 
     def spec_at(self, provider: str, policy: Policy) -> StartSpec:
         """What to run, in the provider's own names for the image and its version."""
-        known = policy.names_at.get(provider, {}).get(self.spec.image)
+        names = policy.names_at.get(provider)
+        known = names.get(self.spec.image) if names else None
         if known is None:
             return self.spec
         image, version = known

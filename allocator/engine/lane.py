@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
+from allocator.deadlines import Deadlines
 from allocator.engine.lot import Lot, lot_of
 from allocator.engine.progress import LATE_SECONDS, Progress
 from allocator.engine.slots import Slots
@@ -84,6 +85,8 @@ class Lane:
         self.is_own = not guests
         """Whether it is the one that knows the destination's own rate."""
         self.loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(self.loop)
+        """Until when those wait whose first choice this is."""
         self._stir = stir
         self._rests_until = float("-inf")
         self._open_by: frozenset[str] | None = None
@@ -150,7 +153,9 @@ class Lane:
         """Whether one more of this priority would be served in a moment."""
         if called or self.cause is not None:
             return self.cause is None
-        return ahead(priority, self._waiting_by) < self._room and not self._stands_behind(priority)
+        room = self._room
+        soon = self._waiting < room or ahead(priority, self._waiting_by) < room
+        return soon and not self._stands_behind(priority)
 
     def wait_seconds(self, priority: Priority) -> float:
         """How long one more would wait at the least: the whole rate for those before it. 0 where nobody knows."""

@@ -54,14 +54,14 @@ class Routes:
     def of(self, course: Course, parts: Parts) -> Route:
         """Where a request may go now."""
         if course.passed_over or course.setbacks:
-            wish = _wish(course.request, course.age_seconds(parts), parts)
+            wish = _wish(course.request, course.hold.enqueued_at_ms, parts)
             return self._made(wish, parts, passed_over=course.passed_over, setbacks=course.setbacks)
-        return self.at_first(course.request, course.age_seconds(parts), parts)
+        return self.at_first(course.request, course.hold.enqueued_at_ms, parts)
 
-    def at_first(self, request: AllocationRequest, age_seconds: float, parts: Parts) -> Route:
+    def at_first(self, request: AllocationRequest, enqueued_at_ms: int, parts: Parts) -> Route:
         """Where a request may go that nobody has tried to place yet."""
         if request.players or request.latency_caps:
-            return self._made(_wish(request, age_seconds, parts), parts)
+            return self._made(_wish(request, enqueued_at_ms, parts), parts)
         as_of = (parts.policy, self._lanes.changes)
         if as_of != self._as_of or len(self._plain) > REMEMBERED:
             self._plain.clear()
@@ -69,7 +69,7 @@ class Routes:
         regions = request.regions or parts.policy.default_regions
         route = self._plain.get(regions)
         if route is None:
-            wish = _wish(request, age_seconds, parts)
+            wish = _wish(request, enqueued_at_ms, parts)
             route = self._made(wish, parts)
             if isinstance(parts.policy.order, AsNamed | ByLatency) and not _weighted(wish, parts.atlas):
                 self._plain[regions] = route
@@ -91,13 +91,13 @@ class Routes:
         return Route(made, lanes, as_named=tuple(regions) == wish.regions and not made.left_out)
 
 
-def _wish(request: AllocationRequest, age_seconds: float, parts: Parts) -> Wish:
+def _wish(request: AllocationRequest, enqueued_at_ms: int, parts: Parts) -> Wish:
     return Wish(
         request_id=request.id,
         regions=request.regions or parts.policy.default_regions,
         players=request.players,
         latency_caps=request.latency_caps,
-        age_seconds=age_seconds,
+        age_seconds=max(0, parts.broker.now_ms() - enqueued_at_ms) / 1000,
     )
 
 

@@ -24,7 +24,7 @@ from allocator.broker.broker import (
 from allocator.contract.allocation import Allocation, State
 from allocator.contract.codes import Code
 from allocator.contract.events import allocation_event, refusal_event
-from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, Priority, decode_request
+from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, decode_request
 from allocator.engine.observer import Crashed, Finished, Leg, Received, Refused
 from allocator.engine.parts import Parts
 
@@ -75,9 +75,9 @@ def read(entry: Entry) -> Decoded | InvalidRequest:
 def _ask(entry: Entry, decoded: Decoded, parts: Parts, now_ms: int) -> Reservation:
     request = decoded.request
     timeout_seconds = request.timeout_seconds or parts.policy.request_timeout_seconds
-    age_seconds = max(0, now_ms - entry.enqueued_at_ms) / 1000
-    wait = wait_seconds(request, entry.priority, age_seconds, parts)
-    declines = wait > timeout_seconds - age_seconds > 0
+    remaining_seconds = timeout_seconds - max(0, now_ms - entry.enqueued_at_ms) / 1000
+    wait = wait_seconds(request, entry, parts)
+    declines = wait > remaining_seconds > 0
     sent = (decoded.digest, round(timeout_seconds * 1000), decoded.context, request.reply_to)
     return Reservation(entry, request.id, *sent, wait, declines)
 
@@ -85,20 +85,20 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts, now_ms: int) -> Reservati
 def _expect(ask: Reservation, request: AllocationRequest, parts: Parts) -> None:
     """Let the permit be asked for while the request is being reserved: one round trip less until it is called."""
     if not ask.wait_seconds:
-        age_seconds = max(0.0, (parts.broker.now_ms() - ask.entry.enqueued_at_ms) / 1000)
-        for lane in parts.routes.at_first(request, age_seconds, parts).lanes[:1]:
+        for lane in parts.routes.at_first(request, ask.entry.enqueued_at_ms, parts).lanes[:1]:
             lane.expect()
 
 
-def wait_seconds(request: AllocationRequest, priority: Priority, age_seconds: float, parts: Parts) -> float:
+def wait_seconds(request: AllocationRequest, entry: Entry, parts: Parts) -> float:
     """How long a request would wait at the least: behind those who wait where it may go, here and outside.
 
     0 where nobody knows: where a looser cap will let it go elsewhere later, or no region is open to it now.
     """
+    priority = entry.priority
     by_players = request.players or request.latency_caps  # then a plan of its own is made, for nothing where none waits
     if by_players and not any(lane.wait_seconds(priority) for lane in parts.lanes):
         return 0.0
-    route = parts.routes.at_first(request, age_seconds, parts)
+    route = parts.routes.at_first(request, entry.enqueued_at_ms, parts)
     if route.plan.again_at_seconds is not None:
         return 0.0
     ahead = rates = 0.0

@@ -58,6 +58,7 @@ class Ticket:
         "_overflow",
         "_overflow_seconds",
         "_since",
+        "due_at",
         "future",
         "may_park",
         "priority",
@@ -103,7 +104,9 @@ class Ticket:
 
     async def wait(self, seconds: float) -> Permit | NoPermit:
         """Wait for the first permit, at most so long."""
-        deadline = self._loop.call_later(max(0.0, seconds), self._end, NoPermit.TIME_IS_UP)
+        deadlines = self._lanes[0].deadlines
+        self.due_at = self._since + max(0.0, seconds)
+        deadlines.set(self)
         self._join_next()
         try:
             return await self.future
@@ -112,8 +115,12 @@ class Ticket:
                 got.lane.finish(served=False)
             raise
         finally:
-            deadline.cancel()
+            deadlines.call_off(self)
             self._leave()
+
+    def expire(self) -> None:
+        """Its time is up."""
+        self._end(NoPermit.TIME_IS_UP)
 
     def serve(self, lane: Lane, *, probe: bool, doubted: bool) -> None:
         """Give the permit; called by a lane that has found the ticket live."""
@@ -164,9 +171,8 @@ class Ticket:
 
     def _leave(self) -> None:
         self._stop_overflow()
-        joined, self._joined = self._joined, []
-        for lane in joined:
-            lane.leave(self.priority)
+        while self._joined:
+            self._joined.pop().leave(self.priority)
 
     def _stop_overflow(self) -> None:
         """The time in a lane counts from the moment it was joined, so that of the one before ends."""

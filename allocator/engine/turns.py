@@ -11,6 +11,9 @@ LOWER_SHARE = 10
 RANK = {priority: rank for rank, priority in enumerate((Priority.HIGH, Priority.NORMAL, Priority.LOW))}
 
 
+_BEST_FIRST = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+_NORMAL_FIRST = (Priority.NORMAL, Priority.HIGH, Priority.LOW)
+_LOW_FIRST = (Priority.LOW, Priority.NORMAL, Priority.HIGH)
 NOT_AFTER = {one: tuple(other for other, rank in RANK.items() if rank <= RANK[one]) for one in RANK}
 """Who is served before one of a priority that comes now."""
 
@@ -22,11 +25,10 @@ def before(one: Priority, other: Priority) -> bool:
 
 def order_of(turn: int, *, low_waits: bool) -> tuple[Priority, Priority, Priority]:
     """The best first; in every tenth turn a low one, in another a normal one where low ones wait as well."""
-    if turn % LOWER_SHARE == 0:
-        return (Priority.LOW, Priority.NORMAL, Priority.HIGH)
-    if turn % LOWER_SHARE == LOWER_SHARE // 2 and low_waits:
-        return (Priority.NORMAL, Priority.HIGH, Priority.LOW)
-    return (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+    turn %= LOWER_SHARE
+    if turn == 0:
+        return _LOW_FIRST
+    return _NORMAL_FIRST if turn == LOWER_SHARE // 2 and low_waits else _BEST_FIRST
 
 
 def ahead(priority: Priority, counts: Mapping[Priority, int]) -> int:

@@ -7,6 +7,7 @@ backlog allows; what is held is renewed while this process lives; a loop that me
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
 
@@ -61,7 +62,7 @@ class Worker:
         self._call_in = CallIn(parts, room=self._room_to_call, begin=self._begin)
         self._held: dict[str, tuple[Allocation, asyncio.Task[None]]] = {}
         self._held_bytes = 0
-        self._begun: dict[str, None] = {}
+        self._begun = OrderedDict[str, None]()
         """Fences that were begun: one entry that came two ways (read, and as a stray) is one request."""
         self._suspects = Suspects(parts.broker, parts.insist)
         self._room = asyncio.Event()
@@ -201,7 +202,7 @@ class Worker:
             return None
         self._begun[hold.fence] = None
         if len(self._begun) > BEGUN_MAX:
-            del self._begun[next(iter(self._begun))]
+            self._begun.popitem(last=False)
         if (old := self._held.get(hold.request_id)) is not None and not old[0].committing:
             old[1].cancel()  # one that commits finds its fence stale, and leaves no session of a pool's behind
         lease_until = since + self._parts.policy.lease_seconds

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import aiohttp
 from yarl import URL
 
+from allocator.deadlines import Deadlines
 from allocator.providers.connections import Connections, Lost, NotSent, Reply
 
 __all__ = ["Exchange", "Lost", "NotSent", "Reply"]
@@ -26,13 +27,14 @@ _HARMLESS = frozenset({"GET", "PUT", "DELETE"})
 class _Deadline:
     """Cancels the calling asyncio task once, and can tell afterwards that it was this that did it."""
 
-    __slots__ = ("_caller", "fired")
+    __slots__ = ("_caller", "due_at", "fired")
 
-    def __init__(self, caller: asyncio.Task[object]) -> None:
+    def __init__(self, caller: asyncio.Task[object], due_at: float) -> None:
         self._caller = caller
+        self.due_at = due_at
         self.fired = False
 
-    def fire(self) -> None:
+    def expire(self) -> None:
         self.fired = True
         self._caller.cancel()
 
@@ -47,6 +49,7 @@ class Exchange:
         self._token = token
         self._connections = Connections(connector, scheme=scheme)
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._loop)
 
     async def send(
         self, method: str, url: URL, *, timeout_seconds: float, reply_bytes_max: int, body: bytes | None = None
@@ -56,8 +59,8 @@ class Exchange:
         if caller is None:
             raise RuntimeError("Exchange.send must be awaited in an asyncio task")
         cancelling = caller.cancelling()
-        deadline = _Deadline(caller)
-        timer = self._loop.call_later(timeout_seconds, deadline.fire)
+        deadline = _Deadline(caller, self._loop.time() + timeout_seconds)
+        self._deadlines.set(deadline)
         try:
             call = self._connections.call
             answer = await call(method, url, body, token=self._token(), reply_bytes_max=reply_bytes_max)
@@ -73,7 +76,7 @@ class Exchange:
         else:
             return answer
         finally:
-            timer.cancel()
+            self._deadlines.call_off(deadline)
             if deadline.fired:  # and aiohttp made an ordinary error or a reply of it
                 caller.uncancel()
 

@@ -34,7 +34,7 @@ def caller_of(leg: Leg) -> Caller | None:
 
 def recorded_by_caller(leg: Leg) -> str:
     """The trace id by which a caller finds this request, where it records it; else empty."""
-    caller = caller_of(leg)
+    caller = caller_of(leg) if leg.traceparent is not None else None
     return caller.trace_id if caller is not None and caller.sampled else ""
 
 

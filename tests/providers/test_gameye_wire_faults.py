@@ -166,8 +166,8 @@ async def test_a_cancellation_at_the_moment_of_the_deadline_passes_through(
     deadlines = []
 
     class Seen(exchange._Deadline):
-        def __init__(self, caller: asyncio.Task[object]) -> None:
-            super().__init__(caller)
+        def __init__(self, caller: asyncio.Task[object], due_at: float) -> None:
+            super().__init__(caller, due_at)
             deadlines.append(self)
 
     monkeypatch.setattr(exchange, "_Deadline", Seen)
@@ -176,10 +176,10 @@ async def test_a_cancellation_at_the_moment_of_the_deadline_passes_through(
     await asyncio.wait_for(host.received.wait(), 5)
     (deadline,) = deadlines
     if is_deadline_first:
-        deadline.fire()
+        deadline.expire()
     starting.cancel()
     if not is_deadline_first:
-        deadline.fire()
+        deadline.expire()
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert starting.cancelling() == 1

@@ -96,6 +96,7 @@ class Process:
             chance=chance,
             answers=world.games.answers,
             paused=self.levers.paused,
+            loop=world.loop,
         )
         self.levers.follow = self._follow
         turn_ms_max = EAGER_TURN_MS if scenario.eager else None

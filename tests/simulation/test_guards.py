@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from allocator.broker.broker import Hold, Reservation
+from allocator.broker.broker import Entry, Hold, Reservation
 from allocator.broker.levers import Levers, RegionLever
 from allocator.broker.parking import Stay
 from allocator.contract.allocation import Attempt, Outcome, Port
@@ -265,7 +265,8 @@ def test_the_wait_that_a_match_is_refused_for_is_that_where_it_may_go(
         house.parts.lanes.of(Destination(PROVIDER, "europe")).outside.hear("allocator", {Priority.NORMAL: 400})
         house.process.levers.levers = Levers(regions={"asia": RegionLever(drained=drained)})
         house.parts.lanes.refresh()
-        assert wait_seconds(decoded.request, Priority.NORMAL, 0.0, house.parts) == pytest.approx(seconds)
+        entry = Entry(Priority.NORMAL, f"{house.parts.broker.now_ms()}-0", None)
+        assert wait_seconds(decoded.request, entry, house.parts) == pytest.approx(seconds)
         await house.process.lanes.close()
 
     house.live(story)
