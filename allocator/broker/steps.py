@@ -6,8 +6,8 @@ through here, so that its caller hears of `BrokerUnavailable` and `BrokerFull` a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 from allocator.broker.broker import BrokerFull, BrokerUnavailable
@@ -34,20 +34,35 @@ class Steps:
         async with self.asking():
             return await script.run(self.connection, keys, args)
 
-    @asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
+    def asking(self) -> _Asking:
         """Turn what the door to Redis raises into the port's words; a lost group is made anew."""
-        try:
-            yield
-        except OutOfMemory as fault:
-            raise BrokerFull(str(fault), fault.kind) from fault
-        except NoGroup as fault:
-            await self._heal()
-            raise BrokerUnavailable(str(fault), fault.kind) from fault
-        except CommandFault as fault:
-            if not str(fault).startswith(_GROUP_WENT):
-                raise
-            await self._heal()
-            raise BrokerUnavailable(str(fault), NoGroup.kind) from fault
-        except (Unavailable, Refused) as fault:
-            raise BrokerUnavailable(str(fault), fault.kind) from fault
+        return _Asking(self._heal)
+
+
+class _Asking:
+    """See `Steps.asking`. A class, since a generator for each step would cost as much as its words do."""
+
+    __slots__ = ("_heal",)
+
+    def __init__(self, heal: Callable[[], Awaitable[None]]) -> None:
+        self._heal = heal
+
+    async def __aenter__(self) -> None:
+        """Nothing is to be done yet."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match fault:
+            case None:
+                return
+            case OutOfMemory():
+                raise BrokerFull(str(fault), fault.kind) from fault
+            case NoGroup():
+                await self._heal()
+                raise BrokerUnavailable(str(fault), fault.kind) from fault
+            case CommandFault() if str(fault).startswith(_GROUP_WENT):
+                await self._heal()
+                raise BrokerUnavailable(str(fault), NoGroup.kind) from fault
+            case Unavailable() | Refused():
+                raise BrokerUnavailable(str(fault), fault.kind) from fault

@@ -11,19 +11,18 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from itertools import count
 
-from allocator.broker.broker import BATCH_MAX, SUSPECT_TAKES, BrokerUnavailable, Entry, Hold
+from allocator.broker.broker import BATCH_MAX, SUSPECT_TAKES, BrokerUnavailable, Hold
 from allocator.contract.request import AllocationRequest
 from allocator.engine.allocation import Allocation
 from allocator.engine.callin import CallIn
 from allocator.engine.canceller import carry_out
+from allocator.engine.intake import Intake
 from allocator.engine.observer import Crashed, LeaseLost, Left, Leg
 from allocator.engine.parts import Parts
 from allocator.engine.reconciler import RECONCILE_SECONDS, Reconciler
 from allocator.engine.stopper import stop_condemned
 from allocator.engine.suspects import Suspects
 from allocator.engine.takeover import take_over
-from allocator.engine.takeup import take_up
-from allocator.engine.turns import order_of
 
 TICK_SECONDS = 1.0
 LAST_READ_SECONDS = 2.5
@@ -32,21 +31,10 @@ LAST_WORDS_SECONDS = 2.0
 """What is left after the grace, to hand back what had to be broken off."""
 CANCEL_AGAIN_SECONDS = 0.5
 BEGUN_MAX = 8 * BATCH_MAX
-QUIET_MAX = 8
-"""Where no more came at once, nothing has gathered that is to be read by priority: one round trip less."""
 AHEAD_MAX = 64
 """How many are held beyond the calls that may be out, while nobody waits for anything but this process: more would
 only cost memory, and another worker may have calls to spare for them."""
-TAKE_MAX = 64
-"""How many are taken up at once: of more, all would be at the same step of their way, and this process and Redis would
-wait for each other in turn."""
-FULL_SECONDS = 0.25
-"""How soon a worker that holds all it may looks whether it may hold more."""
-PAUSED_SECONDS = 0.2
-"""How soon a worker takes up again once it may."""
 Step = Callable[[], Awaitable[None]]
-STILL_SECONDS = 30.0
-"""A take-up loop that has not moved for so long is stuck."""
 
 
 class Worker:
@@ -65,12 +53,10 @@ class Worker:
         self._begun = OrderedDict[str, None]()
         """Fences that were begun: one entry that came two ways (read, and as a stray) is one request."""
         self._suspects = Suspects(parts.broker, parts.insist)
-        self._room = asyncio.Event()
         self._draining = asyncio.Event()
+        self._intake = Intake(parts, room=self._room_to_take, begin=self._begin, draining=self._draining)
         self._arrivals = count()
-        self._is_quiet = False
         self._prepared = False
-        self._moved_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -81,7 +67,7 @@ class Worker:
     @property
     def moving(self) -> bool:
         """Whether the take-up loop moves; a broker that is away does not stop it, nor does a full backlog."""
-        return asyncio.get_running_loop().time() - self._moved_at < STILL_SECONDS
+        return self._intake.moving
 
     @property
     def held(self) -> int:
@@ -91,7 +77,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until `drain` has ended. Raises NamespaceTaken, and what says that the server may not be used."""
         loop = asyncio.get_running_loop()
-        self._moved()
+        self._intake.moved()
         prepared = loop.create_task(self._parts.insist("prepare", self._prepare))
         if not await self._before_drain(prepared):
             return
@@ -108,7 +94,7 @@ class Worker:
         if self._reconciler is not None:
             beside.append(self._every(RECONCILE_SECONDS, "reconcile", self._reconciler.look))
         self._loops = [loop.create_task(each) for each in beside]
-        taking = loop.create_task(self._take_loop())
+        taking = loop.create_task(self._intake.run())
         try:
             await self._draining.wait()
             await asyncio.wait([taking], timeout=LAST_READ_SECONDS)
@@ -120,7 +106,7 @@ class Worker:
     def drain(self) -> None:
         """Take nothing more; `run` ends once what is held has ended or was handed back."""
         self._draining.set()
-        self._room.set()
+        self._intake.room_changed.set()
 
     async def _before_drain(self, step: asyncio.Task[None]) -> bool:
         """Wait for a step, unless the drain comes first."""
@@ -136,62 +122,21 @@ class Worker:
             step.cancel()
 
     async def _prepare(self) -> None:
-        self._moved()
+        self._intake.moved()
         await self._parts.broker.prepare()
         await self._parts.broker.look_back()
         for _, _, act in self._beside:
             await act()
         self._prepared = True
 
-    async def _take_loop(self) -> None:
-        for turn in count(1):
-            if self._draining.is_set():
-                return
-            self._moved()
-            try:
-                if self._parts.paused:
-                    await _within(PAUSED_SECONDS, self._draining.wait())
-                elif (room := self._room_to_take()) > 0:
-                    await self._take(room, turn)
-                else:
-                    self._room.clear()
-                    await _within(FULL_SECONDS, self._room.wait())
-            except BrokerUnavailable as trouble:
-                self._parts.insist.away("take", trouble)
-                await asyncio.sleep(0.05 + 0.2 * self._parts.chance.random())
-            except Exception as error:  # noqa: BLE001 - one bad turn must not end the take-up
-                self._parts.observe(Crashed("take", error))
-                await asyncio.sleep(TICK_SECONDS)
-
-    async def _take(self, room: int, turn: int) -> None:
-        broker, since = self._parts.broker, asyncio.get_running_loop().time()
-        entries = [] if self._is_quiet else await broker.take(room, order_of(turn, low_waits=True))
-        if not entries:
-            entries = await broker.wait(room)
-            self._is_quiet = len(entries) <= QUIET_MAX
-        self._parts.insist.back()
-        while entries and self._parts.paused:
-            # Read as the pause came: they stay pending, for us or whoever finds them once it is over.
-            if self._draining.is_set():
-                return
-            await _within(PAUSED_SECONDS, self._draining.wait())
-            self._moved()
-            since = asyncio.get_running_loop().time()
-        await self._take_up(entries, since)
-
-    async def _take_up(self, entries: Sequence[Entry], since: float) -> None:
-        for start in range(0, len(entries), BATCH_MAX):
-            batch = entries[start : start + BATCH_MAX]
-            await take_up(batch, self._parts, lambda hold, request: self._begin(hold, request, since))
-
     async def _take_over(self) -> None:
         """Adopt what others let lapse: entries that were read and never reserved, requests whose lease ended."""
         if self._draining.is_set():
             return
-        parts, since = self._parts, asyncio.get_running_loop().time()
+        parts = self._parts
         await parts.broker.look_back()
         if not parts.paused and (room := self._room_left()) > 0:
-            await self._take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)), since)
+            await self._intake.take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)))
         while (room := self._room_left()) > 0:
             if await take_over(room, parts, self._begin) < room:
                 return
@@ -246,7 +191,7 @@ class Worker:
                 self._held_bytes -= len(hold.raw)
                 if (now := self._held.get(hold.request_id)) is not None and now[0] is allocation:
                     del self._held[hold.request_id]
-                self._room.set()
+                self._intake.room_changed.set()
 
     def _lost(self, hold: Hold) -> bool:
         self._parts.observe(LeaseLost(hold.request_id))
@@ -306,17 +251,14 @@ class Worker:
         policy = self._parts.policy
         if self._held_bytes >= policy.backlog_bytes:
             return 0
-        return min(policy.backlog - len(self._held), BATCH_MAX)
+        return min(policy.backlog - len(self._held) - self._intake.coming, BATCH_MAX)
 
     def _room_to_take(self) -> int:
         """For who comes anew: room to spare is for those who have waited before."""
-        room = min(self._room_left(), TAKE_MAX)
+        room = self._room_left()
         if any(lane.held_back for lane in self._parts.lanes):
             return room
-        return min(room, self._parts.policy.concurrency + AHEAD_MAX - len(self._held))
-
-    def _moved(self) -> None:
-        self._moved_at = asyncio.get_running_loop().time()
+        return min(room, self._parts.policy.concurrency + AHEAD_MAX - len(self._held) - self._intake.coming)
 
     async def _always(self, step: str, act: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -347,10 +289,3 @@ async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
         for each in pending:
             each.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
-
-
-async def _within(seconds: float, waiting: Awaitable[object]) -> None:
-    try:
-        await asyncio.wait_for(waiting, seconds)
-    except TimeoutError:
-        return

@@ -30,7 +30,8 @@ class Batcher(Generic[T, R]):
         self._in_flight_max = in_flight_max
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
-        self._flush_is_due = False
+        self._is_due = False
+        """Whether a call is about to begin."""
         self._closed = False
 
     def submit(self, item: T) -> asyncio.Future[R]:
@@ -40,12 +41,9 @@ class Batcher(Generic[T, R]):
         """
         if self._closed:
             raise RuntimeError("the batcher is closed: nothing more can be submitted")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if not self._flush_is_due and len(self._calls) < self._in_flight_max:
-            self._flush_is_due = True
-            loop.call_soon(self._flush)
+        self._call_soon()
         return future
 
     async def aclose(self) -> None:
@@ -56,27 +54,32 @@ class Batcher(Generic[T, R]):
                 await asyncio.wait(self._calls)
             await asyncio.sleep(0)
 
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        while self._waiting and len(self._calls) < self._in_flight_max:
-            items: list[T] = []
-            futures: list[asyncio.Future[R]] = []
-            while self._waiting and len(items) < self._items_max:
-                item, future = self._waiting.popleft()
-                if not future.done():
-                    items.append(item)
-                    futures.append(future)
-            if items:
-                call = asyncio.get_running_loop().create_task(self._call(items, futures))
-                self._calls.add(call)
-                call.add_done_callback(self._ended)
+    def _call_soon(self) -> None:
+        """See that a call begins once this turn of the loop is over; it takes along what has gathered until then."""
+        if not self._is_due and len(self._calls) < self._in_flight_max:
+            self._is_due = True
+            call = asyncio.get_running_loop().create_task(self._call())
+            self._calls.add(call)
+            call.add_done_callback(self._ended)
 
     def _ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        if self._waiting and not self._flush_is_due:
-            self._flush()
+        if self._waiting:
+            self._call_soon()
 
-    async def _call(self, items: list[T], futures: list[asyncio.Future[R]]) -> None:
+    async def _call(self) -> None:
+        self._is_due = False
+        items: list[T] = []
+        futures: list[asyncio.Future[R]] = []
+        while self._waiting and len(items) < self._items_max:
+            item, future = self._waiting.popleft()
+            if not future.done():
+                items.append(item)
+                futures.append(future)
+        if self._waiting:
+            self._call_soon()
+        if not items:
+            return
         try:
             results = _one_for_each(items, await self._run(items))
         except asyncio.CancelledError:

@@ -177,7 +177,7 @@ async def test_where_matches_come_one_by_one_the_streams_are_read_once_for_each(
     member = await fleet.worker()
     await fleet.send(id="first")
     await fleet.ended("first")
-    await wait_until(lambda: member.worker._is_quiet)
+    await wait_until(lambda: member.worker._intake._is_quiet)
     monkeypatch.delattr(type(member.parts.broker), "take")
     await fleet.send(id="second")
     (answer,) = await fleet.ended("second")

@@ -26,11 +26,11 @@ from allocator.contract.destination import Destination
 from allocator.engine import allocation, routes
 from allocator.engine.budget import RetryBudget
 from allocator.engine.course import Course
+from allocator.engine.intake import Intake
 from allocator.engine.lane import Lane
 from allocator.engine.lanes import Lanes
 from allocator.engine.lot import GUESTS
 from allocator.engine.turns import order_of
-from allocator.engine.worker import Worker
 from allocator.gate.gate import Limit
 from allocator.placement import plan as placement
 from tests.simulation.sabotages_account import many_losses
@@ -108,12 +108,12 @@ def telling_who_waits_of_a_lever(patch: Patch) -> None:
 def holding_what_was_read_as_a_pause_came(patch: Patch) -> None:
     """A read that waits as the fleet is paused takes up what comes."""
 
-    async def take(self: Worker, room: int, turn: int) -> None:
+    async def take(self: Intake, room: int, turn: int) -> None:
         broker = self._parts.broker
         entries = await broker.take(room, order_of(turn, low_waits=True)) or await broker.wait(room)
-        await self._take_up(entries, self._moved_at)
+        await self.take_up(entries)
 
-    patch.setattr(Worker, "_take", take)
+    patch.setattr(Intake, "_take", take)
 
 
 def the_ready_check(patch: Patch) -> None:
