@@ -1,7 +1,7 @@
 """A lane: those who wait for one destination, and the one pump that asks the gate for their permits.
 
-In: tickets. Out: permits, each at its moment. Order: priority, then deadline, then arrival; every tenth permit goes to
-a lower priority. A lane holds what it can serve in a moment and no more; behind it lies its lot, where the others are
+In: tickets. Out: permits, each at its moment, in the order of its `line`, or at once where some are at hand (`stock`)
+and nobody waits. A lane holds what it can serve in a moment and no more; behind it lies its lot, where the others are
 parked, and while any is there who comes anew goes there as well, so that nobody overtakes. A lane that is shut gives
 nothing but probes, voids the permits it was given ahead and tells all who wait; it asks the gate again and again
 meanwhile, since it may be another process whose probe finds it open.
@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import random
 from collections.abc import Callable
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.deadlines import Deadlines
+from allocator.engine.line import Line
 from allocator.engine.lot import Lot, lot_of
 from allocator.engine.progress import LATE_SECONDS, Progress
 from allocator.engine.slots import Slots
+from allocator.engine.stock import Stock
 from allocator.engine.ticket import Ticket
-from allocator.engine.turns import LOWER_SHARE, RANK, ahead, order_of
+from allocator.engine.turns import LOWER_SHARE, ahead
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
@@ -47,10 +48,6 @@ SPARE_RATE = 20.0
 """From this rate on a permit that nobody uses holds up the next one for no longer than a human notices."""
 
 
-def _nobody_waits() -> None:
-    """Nobody is parked."""
-
-
 class Lane:
     """The wait for one destination in this process."""
 
@@ -62,7 +59,7 @@ class Lane:
         gate: Gate,
         slots: Slots,
         chance: random.Random,
-        stir: Callable[[], None] = _nobody_waits,
+        stir: Callable[[], None] = lambda: None,
         guests: bool = False,
         first_window: int = FIRST_WINDOW,
     ) -> None:
@@ -93,12 +90,8 @@ class Lane:
         self._gate = gate
         self._slots = slots
         self._chance = chance
-        self._heaps: dict[Priority, list[tuple[tuple[int, int], Ticket]]] = {priority: [] for priority in Priority}
-        self._waiting_by = dict.fromkeys(Priority, 0)
-        self._waiting = 0
+        self._line = Line()
         self._expected = 0
-        self._stored = 0
-        self._turns = 0
         self._out = self._held = 0
         self._window = self._first_window = first_window
         self._shut_until = 0.0
@@ -117,6 +110,12 @@ class Lane:
         self.limits = limits
         self.rate, burst = limits[0].rate, limits[0].burst
         self._cap = ProcessCap(self.rate, burst) if self.rate else None
+        self._stock = Stock(self.loop)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait here."""
+        return self._line.waiting
 
     @property
     def own(self) -> Limit:
@@ -131,12 +130,12 @@ class Lane:
     @property
     def keeps_waiting(self) -> bool:
         """Whether those who wait here need not go elsewhere."""
-        return self.cause is None or self._waiting <= SHUT_ROOM
+        return self.cause is None or self._line.waiting <= SHUT_ROOM
 
     @property
     def held_back(self) -> bool:
         """Whether some wait here, and for what is not this process's: its opening, its rate, calls that hang."""
-        return self._waiting > 0 and (self.cause is not None or self._progress.is_held_back)
+        return self._line.waiting > 0 and (self.cause is not None or self._progress.is_held_back)
 
     def admits(self, priority: Priority, *, called: bool = False) -> bool:
         """Whether one more may wait here: it is served in a moment, or is among the first once the lane opens.
@@ -147,14 +146,14 @@ class Lane:
             return True
         if self.cause is None:
             return self.serves_soon(priority)
-        return self._waiting < SHUT_ROOM and not self._stands_behind(priority)
+        return self._line.waiting < SHUT_ROOM and not self._stands_behind(priority)
 
     def serves_soon(self, priority: Priority, *, called: bool = False) -> bool:
         """Whether one more of this priority would be served in a moment."""
         if called or self.cause is not None:
             return self.cause is None
         room = self._room
-        soon = self._waiting < room or ahead(priority, self._waiting_by) < room
+        soon = self._line.waiting < room or ahead(priority, self._line.waiting_by) < room
         return soon and not self._stands_behind(priority)
 
     def wait_seconds(self, priority: Priority) -> float:
@@ -162,7 +161,7 @@ class Lane:
         if not self.rate or self.cause is not None:
             return 0.0
         parked = ahead(priority, self.outside.parked) if self.outside.parked else 0
-        return (ahead(priority, self._waiting_by) + parked) / self.rate
+        return (ahead(priority, self._line.waiting_by) + parked) / self.rate
 
     @property
     def calls_in(self) -> int:
@@ -170,15 +169,15 @@ class Lane:
         if self._open_by == frozenset() or self.loop.time() < self._rests_until:
             return 0
         if self.cause is not None:
-            return max(0, SHUT_ROOM - self._waiting)
+            return max(0, SHUT_ROOM - self._line.waiting)
         # one that has not shown that it serves may be shut in a moment, and all who were called would go out again
         room = min(self._room, 2 * self._window)
-        if self._waiting * 2 <= room:
-            return max(0, round(room) - self._waiting)
+        if self._line.waiting * 2 <= room:
+            return max(0, round(room) - self._line.waiting)
         # a lane that is kept full by better ones would leave those out for good who have nobody in it; of so many that
         # are called one is of the lowest priority
-        left_out = any(count and not self._waiting_by[priority] for priority, count in self.outside.parked.items())
-        return LOWER_SHARE if left_out and self._waiting <= self._room else 0
+        left_out = any(count and not self._line.waiting_by[priority] for priority, count in self.outside.parked.items())
+        return LOWER_SHARE if left_out and self._line.waiting <= self._room else 0
 
     def called_in_vain(self, *, barred: bool) -> None:
         """One who came from the lot goes back to it: call nobody for a while.
@@ -206,36 +205,43 @@ class Lane:
     def expect(self) -> None:
         """One is about to join: its permit is asked for already, where one that nobody uses would cost little."""
         spare = (self.rate or SPARE_RATE) >= SPARE_RATE
-        if spare and self.cause is None and not self._waiting and not self.outside.parked:
+        if spare and self.cause is None and not self._line.waiting and not self.outside.parked and self._stock.is_low:
             self._expected += 1
             self._changed.set()
+
+    def serve_at_once(self, ticket: Ticket) -> bool:
+        """Give it a permit that is at hand, where nobody is before it."""
+        if not self._stock.at_hand or self._line.waiting or self.outside.parked or self._out >= self._window:
+            return False
+        if not self._slots.take_one():
+            return False
+        self._held += 1
+        if not self._take_from_stock():
+            self._give_back_but(self._held - 1)
+            return False
+        self._expected = max(0, self._expected - 1)
+        self._hand_over(ticket)
+        if self._stock.is_low:
+            self._changed.set()
+        return True
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
         self._expected = max(0, self._expected - 1)
-        if not self._waiting:
+        if not self._line.waiting:
             self._progress.moved()
-        heapq.heappush(self._heaps[ticket.priority], (ticket.rank, ticket))
-        self._waiting_by[ticket.priority] += 1
-        self._waiting += 1
-        self._stored += 1
+        self._line.join(ticket)
         self._changed.set()
 
     def leave(self, priority: Priority) -> None:
-        """One who had joined waits no more; what is left of it is swept out once it is the larger part."""
-        self._waiting_by[priority] -= 1
-        self._waiting -= 1
+        """One who had joined waits no more."""
+        self._line.leave(priority)
         if self.outside.parked and self.calls_in:
             self._stir()
-        if self._stored > 64 + 2 * self._waiting:
-            for each, heap in self._heaps.items():
-                self._heaps[each] = [place for place in heap if place[1].live]
-                heapq.heapify(self._heaps[each])
-            self._stored = sum(map(len, self._heaps.values()))
 
     def look_again(self) -> None:
         """Let all who wait here choose their lanes anew."""
-        for ticket in self._all():
+        for ticket in list(self._line):
             ticket.look_again()
 
     def close(self, cause: Cause, seconds: float, *, told: bool = True) -> None:
@@ -246,9 +252,10 @@ class Lane:
         self.closings += 1
         self._shut_until = self.loop.time() + seconds
         self._window = self._first_window
+        self._stock.void()
         if was_open:
             # from the last in the order, so that those who stay to find out when it opens are the first
-            for ticket in sorted(self._all(), key=_order, reverse=True):
+            for ticket in self._line.from_the_last():
                 ticket.lane_shut(self)
         if self.sibling is not None and self.sibling.cause is None:
             self.sibling.close(cause, seconds, told=told)
@@ -274,27 +281,32 @@ class Lane:
     async def pump(self) -> None:
         """Ask for permits and hand them out, until cancelled."""
         while True:
-            if self._wanted() <= 0:
+            if self._wanted() <= 0 and self._ahead() <= 0:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             await self._while_shut()
-            if (wanted := self._wanted()) <= 0:
-                continue
-            self._held = await self._slots.acquire(wanted)
+            if (wanted := self._wanted()) > 0:
+                self._held += await self._slots.acquire(wanted)
             try:
+                self._use_stock()
                 rest = await self._round()
             finally:
-                self._slots.release(self._held)
-                self._held = 0
+                self._give_back_but(0)
             if rest > 0:
                 await asyncio.sleep(rest)
 
     def _wanted(self) -> int:
         """How many permits could be used now."""
-        self._drop_dead()
-        waiting = self._waiting if self._stored else 0
-        return min(waiting + self._expected, self._window - self._out, ASK_MAX)
+        return min(self._line.count() + self._expected, self._window - self._out, ASK_MAX)
+
+    def _ahead(self) -> int:
+        """How many permits to ask for beyond those, for who will come in a moment; none while calls are what lacks."""
+        if self.cause is not None or self.outside.parked or self._progress.is_rationed:
+            return 0
+        if self._line.count() > self._held:
+            return 0
+        return min(self._stock.lacks(self.rate), self._window - self._out)
 
     async def _while_shut(self) -> None:
         """Wait until it makes sense to ask the gate again: not before it was told why the lane shut."""
@@ -311,9 +323,11 @@ class Lane:
         """One round with the gate; how long to rest after it."""
         loop = self.loop
         closings, asked_at = self.closings, loop.time()
-        expected, self._expected = self._expected, 0
+        if (asked := self._held + max(0, self._ahead())) <= 0:
+            return 0.0
+        self._expected = 0
         try:
-            grant = await self._gate.permits(Ask(self.limits, self._held, last_resort=self._last_resort()))
+            grant = await self._gate.permits(Ask(self.limits, asked, last_resort=self._last_resort()))
         except GateUnavailable:
             return 0.05 + 0.1 * self._chance.random()
         self.rate = grant.rate or self.rate
@@ -328,9 +342,9 @@ class Lane:
             self.reopen()
         if self._progress.was_held_up(loop.time() - asked_at) and not grant.probe:
             return 0.0  # nobody knows how far from their moments these permits are
-        self._progress.given(self._held, grant.offsets_seconds)
+        self._progress.given(asked, grant.offsets_seconds)
         self._give_back_but(len(grant.offsets_seconds))
-        await self._serve(grant, loop.time(), patient=expected > 0)
+        await self._serve(grant, loop.time())
         return grant.wait_seconds if not grant.offsets_seconds else 0.0
 
     def _give_back_but(self, needed: int) -> None:
@@ -339,68 +353,48 @@ class Lane:
         self._held -= surplus
         self._slots.release(surplus)
 
-    async def _serve(self, grant: Grant, since: float, *, patient: bool) -> None:
+    async def _serve(self, grant: Grant, since: float) -> None:
         """Hand the permits out, each at its moment; the rest is void once the lane shuts.
 
-        `patient`: they were asked for before those had joined who are to have them.
+        Those that nobody waits for are kept at hand: they were asked for before those had come who are to have them.
         """
         loop = self.loop
         self._unused_probe = grant.probe
-        for offset in grant.offsets_seconds:
+        for number, offset in enumerate(grant.offsets_seconds):
+            if not self._line.count() or not self._held:
+                if not grant.probe and not grant.doubted:
+                    self._stock.put(since + each for each in grant.offsets_seconds[number:])
+                return
             if offset > 0 and (early := since + offset - loop.time()) > 0:
                 await asyncio.sleep(early)
-            if patient and not self._waiting and not await self._joined(since + offset + LATE_SECONDS):
-                return
             if self._cap is not None:
                 await self._cap.acquire()
             if self.cause is not None and not grant.probe:
                 return
             if loop.time() - (since + offset) > LATE_SECONDS and not grant.probe:
                 continue
-            ticket = self._next()
+            ticket = self._line.next()
             if ticket is None:
                 return
             self._unused_probe = False
-            self._progress.moved()
-            self._held -= 1
-            self._out += 1
-            ticket.serve(self, probe=grant.probe, doubted=grant.doubted)
+            self._hand_over(ticket, probe=grant.probe, doubted=grant.doubted)
 
-    async def _joined(self, until: float) -> bool:
-        """Wait for somebody to join; whether anyone did in time."""
-        loop = self.loop
-        while not self._waiting and (left := until - loop.time()) > 0:
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-        return self._waiting > 0
+    def _use_stock(self) -> None:
+        """Serve those who wait by the permits at hand."""
+        while self._held and self._line.count() and self._take_from_stock():
+            if (ticket := self._line.next()) is not None:
+                self._hand_over(ticket)
+
+    def _take_from_stock(self) -> bool:
+        return self._stock.take() and (self._cap is None or self._cap.take_one())
+
+    def _hand_over(self, ticket: Ticket, *, probe: bool = False, doubted: bool = False) -> None:
+        self._progress.moved()
+        self._stock.served()
+        self._held -= 1
+        self._out += 1
+        ticket.serve(self, probe=probe, doubted=doubted)
 
     def _last_resort(self) -> bool:
         """Whether someone waits here who has nowhere else to go, and the lane is only set aside."""
-        return self.cause is Cause.SET_ASIDE and any(ticket.live and ticket.stranded for ticket in self._all())
-
-    def _all(self) -> list[Ticket]:
-        return [ticket for heap in self._heaps.values() for _, ticket in heap]
-
-    def _drop_dead(self) -> None:
-        for heap in self._heaps.values():
-            while heap and not heap[0][1].live:
-                heapq.heappop(heap)
-                self._stored -= 1
-
-    def _next(self) -> Ticket | None:
-        """The one who waits and whose turn it is."""
-        self._turns += 1
-        for priority in order_of(self._turns, low_waits=bool(self._heaps[Priority.LOW])):
-            heap = self._heaps[priority]
-            while heap:
-                _, ticket = heapq.heappop(heap)
-                self._stored -= 1
-                if ticket.live:
-                    return ticket
-        return None
-
-
-def _order(ticket: Ticket) -> tuple[int, tuple[int, int]]:
-    return RANK[ticket.priority], ticket.rank
+        return self.cause is Cause.SET_ASIDE and any(ticket.live and ticket.stranded for ticket in self._line)

@@ -18,6 +18,13 @@ class Slots:
         """How many more calls may go out."""
         return self._free
 
+    def take_one(self) -> bool:
+        """Take one, where one is free and nobody waits."""
+        if self._free <= 0 or self._waiters:
+            return False
+        self._free -= 1
+        return True
+
     async def acquire(self, wanted: int) -> int:
         """Take up to `wanted`, at least one, waiting behind those who came before."""
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()

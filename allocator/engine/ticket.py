@@ -143,6 +143,8 @@ class Ticket:
             called = lane.lot == self._called_to
             if not lane.admits(self.priority, called=called) and self.may_park:
                 continue
+            if lane.serve_at_once(self):
+                return
             lane.join(self)
             self._joined.append(lane)
             if lane.serves_soon(self.priority, called=called):

@@ -32,6 +32,14 @@ class ProcessCap(Throttler):
         while self._task_logs and self._task_logs[0] <= oldest:
             self._task_logs.popleft()
 
+    def take_one(self) -> bool:
+        """Count one more, where it may be sent now."""
+        self.flush()
+        if len(self._task_logs) >= self.rate_limit:
+            return False
+        self._task_logs.append(self._loop.time())
+        return True
+
     async def acquire(self) -> None:
         """Wait until one more may be sent, and count it."""
         self.flush()

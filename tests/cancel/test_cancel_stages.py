@@ -73,7 +73,7 @@ async def test_a_waiting_request_is_let_go_at_once_and_leaves_its_lane(
     assert "error_code" not in answer
     assert json.loads(answer["attempts"])[0]["outcome"] == "no_capacity"
     await wait_until(lambda: member.worker.held == 0)
-    assert sum(lane._waiting for lane in member.lanes()) == 0
+    assert sum(lane.waiting for lane in member.lanes()) == 0
     await fleet.ended(*await fleet.send_many(3, "after", regions=["us-east"]))
     assert fleet.posts("europe") == 1
     assert await desk.states_told("m-1") == ["cancelled"]

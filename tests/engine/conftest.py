@@ -103,7 +103,7 @@ class Member:
         assert self.worker.held == 0
         assert self.worker._held_bytes == 0
         for lane in self.lanes():
-            assert (lane._out, lane._waiting, lane._held) == (0, 0, 0), lane.destination
+            assert (lane._out, lane.waiting, lane._held) == (0, 0, 0), lane.destination
         assert self.parts.lanes._slots.free == self.settings.worker.concurrency
         assert [event.error for event in self.seen(Crashed)] == []
 

@@ -11,6 +11,7 @@ import pytest
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.lane import SPARE_RATE, Lane
+from allocator.engine.progress import LATE_SECONDS
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import NoPermit, Permit, Ticket
 from allocator.gate.gate import Ask, Cause, Grant, Limit
@@ -56,7 +57,9 @@ async def test_one_that_joins_while_the_gate_is_asked_is_not_asked_for_twice(mak
     assert [ask.count for ask in gate.asks] == [1]
 
 
-async def test_a_better_one_that_joins_first_has_it_and_the_other_its_own(make_lane: MakeLane) -> None:
+async def test_whoever_joins_first_has_it_and_those_who_wait_then_have_theirs_in_their_order(
+    make_lane: MakeLane,
+) -> None:
     gate = StubGate()
     lane = make_lane(gate)
     lane.expect()
@@ -67,18 +70,18 @@ async def test_a_better_one_that_joins_first_has_it_and_the_other_its_own(make_l
         assert isinstance(await ticket(lane, number, priority).wait(1.0), Permit)
         served.append(name)
 
-    await asyncio.gather(wait("normal", 0, Priority.NORMAL), wait("high", 1, Priority.HIGH))
-    assert served == ["high", "normal"]
+    normal, high = Priority.NORMAL, Priority.HIGH
+    await asyncio.gather(wait("first", 0, normal), wait("normal", 1, normal), wait("high", 2, high))
+    assert served == ["first", "high", "normal"]
 
 
-async def test_a_permit_that_nobody_comes_for_is_let_go_with_its_slot(make_lane: MakeLane, wait_until: Any) -> None:
+async def test_a_permit_that_nobody_comes_for_holds_no_slot_and_is_let_go(make_lane: MakeLane) -> None:
     gate, slots = StubGate(), Slots(1)
     lane = make_lane(gate, slots=slots)
     lane.expect()
     await turns()
-    assert slots.free == 0
-    await wait_until(lambda: slots.free == 1)
-    assert lane._expected == 0
+    assert (slots.free, lane._expected) == (1, 0)
+    await asyncio.sleep(LATE_SECONDS + 0.01)
     assert isinstance(await ticket(lane).wait(1.0), Permit)
     assert len(gate.asks) == 2
 

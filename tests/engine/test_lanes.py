@@ -128,7 +128,7 @@ def test_within_a_priority_the_nearest_deadline_is_first_then_who_came_first(ask
         await asyncio.gather(*tasks)
         pump.cancel()
         await asyncio.gather(pump, return_exceptions=True)
-        assert (lane._out, lane._waiting, lane._held, lane._slots.free) == (0, 0, 0, 9)
+        assert (lane._out, lane.waiting, lane._held, lane._slots.free) == (0, 0, 0, 9)
         return order
 
     order = asyncio.run(serve())
@@ -170,7 +170,7 @@ async def test_a_shut_lane_sees_at_most_its_first_window_of_calls(make_lane: Mak
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert (lane._out, lane._waiting) == (0, 0)
+    assert (lane._out, lane.waiting) == (0, 0)
 
 
 async def test_a_grant_asked_for_before_the_lane_shut_does_not_open_it(make_lane: MakeLane, wait_until: Any) -> None:
@@ -260,18 +260,18 @@ async def test_a_ticket_goes_on_when_its_lane_shuts_and_stays_in_all_it_has_join
     ticket = Ticket(Priority.NORMAL, (0, 0), lanes, 60.0)
     waiting = asyncio.ensure_future(ticket.wait(5))
     await asyncio.sleep(0)
-    assert [lane._waiting for lane in lanes] == [1, 0, 0]
+    assert [lane.waiting for lane in lanes] == [1, 0, 0]
     lanes[0].close(Cause.FULL, 60)
-    assert [lane._waiting for lane in lanes] == [1, 1, 0]
+    assert [lane.waiting for lane in lanes] == [1, 1, 0]
     lanes[2].close(Cause.FULL, 60)
     lanes[1].close(Cause.FULL, 60)
-    assert [lane._waiting for lane in lanes] == [1, 1, 1]
+    assert [lane.waiting for lane in lanes] == [1, 1, 1]
     ticket.serve(lanes[0], probe=True, doubted=False)
     lanes[0]._out += 1
     permit = await waiting
     assert isinstance(permit, Permit)
     assert permit.lane is lanes[0]
-    assert [lane._waiting for lane in lanes] == [0, 0, 0]
+    assert [lane.waiting for lane in lanes] == [0, 0, 0]
 
 
 async def test_the_wait_in_a_lane_is_counted_from_when_it_was_joined(make_lane: MakeLane, wait_until: Any) -> None:
@@ -285,7 +285,7 @@ async def test_the_wait_in_a_lane_is_counted_from_when_it_was_joined(make_lane: 
     await wait_until(lambda: loop.time() >= began + 0.2)
     lanes[0].close(Cause.FULL, 60)
     joined = loop.time()
-    await wait_until(lambda: lanes[2]._waiting)
+    await wait_until(lambda: lanes[2].waiting)
     assert loop.time() - joined >= 0.29
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -301,7 +301,7 @@ async def test_a_permit_that_comes_with_a_cancellation_goes_back(make_lane: Make
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert lane._window == FIRST_WINDOW
-    await wait_until(lambda: (lane._out, lane._waiting, slots.free) == (0, 0, 3))
+    await wait_until(lambda: (lane._out, lane.waiting, slots.free) == (0, 0, 3))
 
 
 async def test_a_wait_ends_without_a_permit_at_its_deadline(make_lane: MakeLane) -> None:
@@ -309,7 +309,7 @@ async def test_a_wait_ends_without_a_permit_at_its_deadline(make_lane: MakeLane)
     gate.open_now.clear()
     lane = make_lane(gate)
     assert await Ticket(Priority.NORMAL, (0, 0), (lane,), 1.0).wait(0.02) is NoPermit.TIME_IS_UP
-    assert lane._waiting == 0
+    assert lane.waiting == 0
 
 
 async def test_tickets_that_went_elsewhere_are_swept_out_of_a_long_queue(make_lane: MakeLane) -> None:
@@ -321,7 +321,7 @@ async def test_tickets_that_went_elsewhere_are_swept_out_of_a_long_queue(make_la
     for task in tasks[1:]:
         task.cancel()
     await asyncio.gather(*tasks[1:], return_exceptions=True)
-    assert lane._stored <= 64 + 2
+    assert lane._line._stored <= 64 + 2
     tasks[0].cancel()
     await asyncio.gather(tasks[0], return_exceptions=True)
 

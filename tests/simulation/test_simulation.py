@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from allocator.engine import worker
+from allocator.engine import stock, worker
 from tests.simulation.__main__ import replay
 from tests.simulation.scenario import Switches, scenario
 from tests.simulation.world import play
@@ -56,6 +56,23 @@ def test_every_promise_holds_where_a_worker_holds_little_beyond_its_calls(monkey
     for seed in range(FIRST, FIRST + HARSHER_SEEDS):
         trace = play(replace(scenario(seed), concurrency=2))
         assert not trace.violations, f"seed {seed}: {trace.violations[:5]}"
+
+
+def test_every_promise_holds_where_every_lane_has_permits_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stock, "LEAST", 1)
+    monkeypatch.setattr(stock, "USUAL_SECONDS", 5.0)
+    monkeypatch.setattr(stock, "EARLY_SECONDS", 10.0)
+    real, taken = stock.Stock.take, list[bool]()
+
+    def take(self: stock.Stock) -> bool:
+        taken.append(real(self))
+        return taken[-1]
+
+    monkeypatch.setattr(stock.Stock, "take", take)
+    for seed in range(FIRST, FIRST + HARSHER_SEEDS):
+        trace = play(scenario(seed))
+        assert not trace.violations, f"seed {seed}: {trace.violations[:5]}"
+    assert sum(taken) > HARSHER_SEEDS, "else nothing was tried"
 
 
 @pytest.mark.parametrize("seed", _regressions())

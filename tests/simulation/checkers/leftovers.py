@@ -51,8 +51,8 @@ class Leftovers:
             if worker.held or worker._held_bytes:
                 say(f"a worker that left holds nothing: {process.name}: {worker.held}, {worker._held_bytes} bytes")
             for lane in process.lanes:
-                if lane._out or lane._waiting:
-                    say(f"a lane at rest has nobody: {lane.destination}: {lane._out} out, {lane._waiting} waiting")
+                if lane._out or lane.waiting:
+                    say(f"a lane at rest has nobody: {lane.destination}: {lane._out} out, {lane.waiting} waiting")
             held = sum(lane._held for lane in process.lanes if not lane.destination.location.startswith("*"))
             if process.lanes._slots.free + held != world.scenario.concurrency:
                 say(f"every slot is given back: {process.name}: {process.lanes._slots.free} free, {held} held")
