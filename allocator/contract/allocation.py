@@ -172,9 +172,13 @@ def as_hash(data: Mapping[str, Any]) -> dict[str, str]:
 
 def endpoint(host: str, ports: tuple[Port, ...]) -> str | None:
     """`host:port` of the port named `game`, else of the first; IPv6 in brackets; none without ports."""
-    chosen = next((port for port in ports if port.name == "game"), ports[0] if ports else None)
-    if chosen is None:
+    if not ports:
         return None
+    chosen = ports[0]
+    for port in ports:
+        if port.name == "game":
+            chosen = port
+            break
     return f"[{host}]:{chosen.port}" if ":" in host else f"{host}:{chosen.port}"
 
 

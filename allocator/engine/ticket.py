@@ -104,10 +104,12 @@ class Ticket:
 
     async def wait(self, seconds: float) -> Permit | NoPermit:
         """Wait for the first permit, at most so long."""
+        self._join_next()
+        if not self.live:
+            return self.future.result()
         deadlines = self._lanes[0].deadlines
         self.due_at = self._since + max(0.0, seconds)
         deadlines.set(self)
-        self._join_next()
         try:
             return await self.future
         except asyncio.CancelledError:

@@ -43,7 +43,8 @@ class Batcher(Generic[T, R]):
             raise RuntimeError("the batcher is closed: nothing more can be submitted")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        self._call_soon()
+        if not self._is_due:
+            self._call_soon()
         return future
 
     async def aclose(self) -> None:
