@@ -2,9 +2,9 @@
 
 In: method, URL, body, token. Out: a `Reply`, or `NotSent`, or `Lost`. Promised: what is asked for is sent once, as it
 stands; one request is out on a connection at a time; a connection whose reply did not come whole is closed, any other
-is kept and used again for `KEEPALIVE_SECONDS`. How long to wait is the caller's: who is cancelled leaves nothing open.
+is used again within `KEEPALIVE_SECONDS`. How long to wait is the caller's: who is cancelled leaves nothing open.
 
-aiohttp makes the connections (names, TLS, IPv4 beside IPv6), keeps them, and reads the replies by its parser in C. Its
+aiohttp makes the connections (names, TLS, IPv4 beside IPv6) and reads the replies by its parser in C. Its
 `ClientSession` is left out: a call through it takes three times the CPU, for cookies, redirects, multipart bodies and
 hooks that no call here has, and on Python 3.11 for a second asyncio task that writes the body.
 """
@@ -12,9 +12,10 @@ hooks that no call here has, and on Python 3.11 for a second asyncio task that w
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -25,7 +26,6 @@ from allocator import __version__
 from allocator.contract.values import quick
 
 if TYPE_CHECKING:
-    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
@@ -62,15 +62,6 @@ class Lost:
     status: int | None = None
 
 
-class _Origin(aiohttp.ClientRequest):
-    """Whom connections are made to. The connector asks for its key with each call."""
-
-    @cached_property
-    def connection_key(self) -> ConnectionKey:
-        """What connections to it are kept under."""
-        return super().connection_key
-
-
 class Connections:
     """Those of one client; `scheme` is the word before the token."""
 
@@ -79,7 +70,9 @@ class Connections:
         self._connector = connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
         self._is_owner = connector is None
         self._scheme = scheme
-        self._origins: dict[tuple[str, str | None], _Origin] = {}
+        self._idle: dict[tuple[str, str | None], deque[tuple[Connection, float]]] = {}
+        """By scheme and host, those that wait for the next call and since when, the one used last at the end."""
+        self._loop = asyncio.get_running_loop()
         self._token_seen: str | None = None
         self._lines = ""
 
@@ -88,8 +81,9 @@ class Connections:
     ) -> Reply | NotSent | Lost:
         """Send one request and read its reply."""
         request = self._request(method, url, body, token)
+        place = (url.scheme, url.host_port_subcomponent)
         try:
-            connection = await self._connector.connect(self._origin(url), [], _TIMEOUT)
+            connection = self._kept(place) or await self._made(url)
         except TimeoutError:
             return NotSent(f"no connection to {url.host} within {CONNECT_SECONDS:g} s")
         except (aiohttp.ClientError, OSError) as error:
@@ -110,20 +104,39 @@ class Connections:
         if answer is None:
             connection.close()
             return Lost(f"the reply is over {reply_bytes_max} bytes", status)
-        connection.release()
+        self._keep(place, connection)
         return Reply(status, message.headers, answer)
 
     async def close(self) -> None:
         """Close the connections that were made here."""
+        for connection, _ in chain.from_iterable(self._idle.values()):
+            connection.close()
+        self._idle.clear()
         if self._is_owner:
             await self._connector.close()
 
-    def _origin(self, url: URL) -> _Origin:
-        place = (url.scheme, url.host_port_subcomponent)
-        origin = self._origins.get(place)
-        if origin is None:
-            origin = self._origins[place] = _Origin("GET", url.origin(), loop=asyncio.get_running_loop())
-        return origin
+    async def _made(self, url: URL) -> Connection:
+        request = aiohttp.ClientRequest("GET", url.origin(), loop=self._loop)
+        return await self._connector.connect(request, [], _TIMEOUT)
+
+    def _kept(self, place: tuple[str, str | None]) -> Connection | None:
+        """The one that was used last, so that those there are too many of grow old; None where there is none."""
+        idle, now = self._idle.get(place), self._loop.time()
+        while idle:
+            connection, since = idle.pop()
+            if not connection.closed and now - since < KEEPALIVE_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, place: tuple[str, str | None], connection: Connection) -> None:
+        if connection.protocol is None or connection.protocol.should_close:
+            connection.close()
+            return
+        idle, now = self._idle.setdefault(place, deque()), self._loop.time()
+        idle.append((connection, now))
+        if now - idle[0][1] > KEEPALIVE_SECONDS:
+            idle.popleft()[0].close()
 
     def _request(self, method: str, url: URL, body: bytes | None, token: str) -> bytes:
         if token is not self._token_seen:
@@ -132,7 +145,7 @@ class Connections:
         target = url.raw_path_qs
         head = f"{method} {target} HTTP/1.1\r\nHost: {url.host_port_subcomponent}\r\n{self._lines}"
         if body is None:
-            return f"{head}Content-Length: 0\r\n\r\n".encode()
+            return f"{head}\r\n".encode() if method == "GET" else f"{head}Content-Length: 0\r\n\r\n".encode()
         return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 

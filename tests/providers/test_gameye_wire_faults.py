@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 
-from allocator.providers import exchange
+from allocator.providers import connections, exchange
 from allocator.providers.credential import FixedToken
 from allocator.providers.gameye.client import GameyeProvider
 from allocator.providers.provider import (
@@ -287,6 +287,21 @@ async def test_a_look_up_on_a_connection_that_had_died_is_sent_once_more(
     assert (len(host.calls), host.connections) == (3, 2)
 
 
+async def test_a_connection_that_was_idle_for_long_is_closed_and_not_used_again(
+    gameye: GameyeProvider, host: RawHost, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.answer(reply(201, STARTED))
+    await asyncio.gather(*(start(gameye) for _ in range(3)))
+    assert host.connections == 3
+    await start(gameye)
+    assert host.connections == 3, "the last one is used again"
+    monkeypatch.setattr(connections, "KEEPALIVE_SECONDS", 0.0)
+    await start(gameye)
+    assert host.connections == 4
+    kept = [each for idle in gameye._exchange._connections._idle.values() for each, _ in idle]
+    assert [each.closed for each in kept] == [False]
+
+
 async def test_a_connection_is_used_again_once_its_reply_came_whole_and_never_before(
     gameye: GameyeProvider, host: RawHost, reply: Reply
 ) -> None:
@@ -311,4 +326,5 @@ async def test_calls_go_over_tls_and_only_to_a_host_that_proves_its_name(
     base_url = tls_host.base_url.replace("http://127.0.0.1", f"https://{name}")
     provider = GameyeProvider(base_url, "studio", FixedToken(TOKEN), connector=connector)
     assert isinstance(await start(provider), kind)
+    await provider.close()
     await connector.close()
