@@ -27,6 +27,8 @@ from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.embedded import EmbeddedServer
 
 START_SECONDS = 30.0
+DEFAULT_BACKLOG = 1024
+"""Of a worker; with more calls than that there would be nothing to take up while they are out."""
 SCAN_COUNT = 2000
 
 Process = asyncio.subprocess.Process
@@ -46,6 +48,7 @@ token = "bench"
 
 [worker]
 concurrency = {in_flight}
+backlog = {backlog}
 """
 _REGION = """
 [regions.{region}]
@@ -152,6 +155,7 @@ class Rig:
             redis=json.dumps(self._redis_url),
             provider=json.dumps(self._provider_url),
             in_flight=self.setup.in_flight,
+            backlog=max(DEFAULT_BACKLOG, self.setup.in_flight * 5 // 4),
         )
         return head + "".join(_REGION.format(region=region) for region in self.setup.region_names())
 
