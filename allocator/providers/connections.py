@@ -124,13 +124,13 @@ class Connections:
         idle, now = self._idle.get(place), self._loop.time()
         while idle:
             connection, since = idle.pop()
-            if not connection.closed and now - since < KEEPALIVE_SECONDS:
+            if _is_good(connection) and now - since < KEEPALIVE_SECONDS:
                 return connection
             connection.close()
         return None
 
     def _keep(self, place: tuple[str, str | None], connection: Connection) -> None:
-        if connection.protocol is None or connection.protocol.should_close:
+        if not _is_good(connection):
             connection.close()
             return
         idle, now = self._idle.setdefault(place, deque()), self._loop.time()
@@ -147,6 +147,12 @@ class Connections:
         if body is None:
             return f"{head}\r\n".encode() if method == "GET" else f"{head}Content-Length: 0\r\n\r\n".encode()
         return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _is_good(connection: Connection) -> bool:
+    """Whether it may be used again; not where its host has said something unasked: that is no answer to who is next."""
+    protocol = connection.protocol
+    return protocol is not None and protocol.is_connected() and not protocol.should_close
 
 
 def _lines(authorization: str) -> str:

@@ -68,6 +68,7 @@ class RawHost:
         self.received = asyncio.Event()
         self._released = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
     async def open(self, tls: ssl.SSLContext | None = None) -> None:
@@ -83,6 +84,11 @@ class RawHost:
         left = list(answers)
         self.respond = lambda _call: left.pop(0) if len(left) > 1 else left[0]
 
+    def say(self, unasked: bytes) -> None:
+        """Send this on the connection that was made last."""
+        assert self._writer is not None
+        self._writer.write(unasked)
+
     async def close(self) -> None:
         assert self._server is not None
         self._server.close()
@@ -93,6 +99,7 @@ class RawHost:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writer = writer
         serving = asyncio.current_task()
         assert serving is not None
         self._serving.add(serving)

@@ -30,6 +30,7 @@ from allocator.providers.provider import (
 )
 
 if TYPE_CHECKING:
+    from tests.conftest import WaitUntil
     from tests.providers.conftest import Fault, RawHost
 
     Reply = Callable[..., bytes]
@@ -285,6 +286,23 @@ async def test_a_look_up_on_a_connection_that_had_died_is_sent_once_more(
     assert isinstance(await start(gameye), Created)
     assert isinstance(await gameye.find("s-1", timeout_seconds=5), Absent)
     assert (len(host.calls), host.connections) == (3, 2)
+
+
+@pytest.mark.parametrize("comes_later", [False, True])
+async def test_a_second_reply_to_one_call_is_no_answer_to_the_next(
+    gameye: GameyeProvider, host: RawHost, reply: Reply, wait_until: WaitUntil, *, comes_later: bool
+) -> None:
+    ours, another = reply(201, STARTED), reply(201, {**STARTED, "id": "s-another"})
+    host.answer(ours if comes_later else ours + another, ours)
+    assert isinstance(await start(gameye), Created)
+    if comes_later:
+        ((connection, _),) = next(iter(gameye._exchange._connections._idle.values()))
+        host.say(another)
+        await wait_until(lambda: connection.protocol is None or connection.protocol.should_close)
+    outcome = await start(gameye)
+    assert isinstance(outcome, Created)
+    assert outcome.session.id == "s-1"
+    assert host.connections == 2
 
 
 async def test_a_connection_that_was_idle_for_long_is_closed_and_not_used_again(
