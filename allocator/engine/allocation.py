@@ -57,23 +57,6 @@ class IsParked(Exception):  # noqa: N818 - as above
 class Allocation:
     """One request, while this process holds it."""
 
-    __slots__ = (
-        "_arrival",
-        "_called_to",
-        "_course",
-        "_found_ids",
-        "_may_park",
-        "_noting",
-        "_parts",
-        "_survivors",
-        "began_at",
-        "committing",
-        "draining",
-        "hold",
-        "left",
-        "waiting",
-    )
-
     def __init__(
         self,
         hold: Hold,

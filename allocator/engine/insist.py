@@ -42,6 +42,11 @@ class Insistence:
                 self.back()
                 return answer
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the broker was not to be asked when it was tried last."""
+        return self._away_since is not None
+
     def away(self, step: str, trouble: BrokerUnavailable) -> None:
         """The broker did not answer."""
         if self._away_since is None:

@@ -53,7 +53,7 @@ class Intake:
     @property
     def moving(self) -> bool:
         """Whether the loop moves; a broker that is away does not stop it, nor does a full backlog."""
-        return self._parts.loop.time() - self._moved_at < STILL_SECONDS
+        return self._parts.insist.is_away or self._parts.loop.time() - self._moved_at < STILL_SECONDS
 
     def moved(self) -> None:
         """It does."""

@@ -1,0 +1,170 @@
+"""The reading of the streams: the next batch is read while the last is reserved, none that there is no room for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from allocator.broker.broker import BrokerUnavailable, Entry
+from allocator.contract.request import Priority
+from allocator.engine import intake as intake_module
+from allocator.engine.insist import Insistence
+from allocator.engine.intake import STILL_SECONDS, TAKE_MAX, Intake
+from allocator.engine.observer import Crashed, Event
+
+if TYPE_CHECKING:
+    from tests.conftest import RunVirtually
+
+ROOM = TAKE_MAX + 10
+
+
+class Streams:
+    """A backlog of so many entries, read by an intake with room for `ROOM`; `reserve` is what the test makes of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, backlog: int) -> None:
+        self.left = backlog
+        self.reads: list[int] = []
+        self.reserved: list[int] = []
+        self.events: list[Event] = []
+        self.draining = asyncio.Event()
+        self.reserve: Callable[[int], Awaitable[object]] = lambda _count: asyncio.sleep(0)
+        chance = random.Random(1)
+        self.insist = Insistence(self.events.append, chance)
+        parts: Any = SimpleNamespace(
+            loop=asyncio.get_running_loop(),
+            broker=self,
+            insist=self.insist,
+            chance=chance,
+            observe=self.events.append,
+            paused=False,
+        )
+        self.intake = Intake(parts, room=self.room, begin=lambda *_: None, draining=self.draining)
+
+        async def take_up(entries: Sequence[Entry], _parts: Any, _begin: Any) -> None:
+            await self.reserve(len(entries))
+            self.reserved.append(len(entries))
+
+        monkeypatch.setattr(intake_module, "take_up", take_up)
+
+    def room(self) -> int:
+        return ROOM - self.intake.coming
+
+    async def take(self, count: int, _order: object) -> list[Entry]:
+        await asyncio.sleep(0.001)
+        taken = min(count, self.left)
+        self.left -= taken
+        self.reads.append(taken)
+        return [Entry(Priority.NORMAL, f"{number}-0", None) for number in range(taken)]
+
+    async def wait(self, count: int) -> list[Entry]:
+        return await self.take(count, None)
+
+    async def drained(self, reading: asyncio.Task[None]) -> None:
+        self.draining.set()
+        self.intake.room_changed.set()
+        await reading
+
+
+def test_the_next_are_read_while_the_last_are_reserved_and_no_more_than_there_is_room_for(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        streams, reply = Streams(monkeypatch, backlog=1000), asyncio.Event()
+        streams.reserve = lambda _count: reply.wait()
+        reading = asyncio.ensure_future(streams.intake.run())
+        await asyncio.sleep(1)
+        assert streams.reads == [TAKE_MAX, ROOM - TAKE_MAX]
+        assert (streams.intake.coming, streams.reserved) == (TAKE_MAX, [])
+        reply.set()
+        await asyncio.sleep(1)
+        assert streams.reserved[:2] == [TAKE_MAX, ROOM - TAKE_MAX], "in the order in which they were read"
+        assert sum(streams.reserved) == 1000
+        await streams.drained(reading)
+
+    run_virtually(story)
+
+
+def test_who_comes_where_nothing_has_gathered_is_read_with_those_who_come_meanwhile(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        streams, reply = Streams(monkeypatch, backlog=3), asyncio.Event()
+        streams.reserve = lambda _count: reply.wait()
+        reading = asyncio.ensure_future(streams.intake.run())
+        await asyncio.sleep(1)
+        streams.left += 5
+        await asyncio.sleep(1)
+        assert [each for each in streams.reads if each] == [3]
+        reply.set()
+        await asyncio.sleep(1)
+        assert streams.reserved == [3, 5]
+        await streams.drained(reading)
+
+    run_virtually(story)
+
+
+def test_a_batch_that_meets_a_fault_costs_the_next_one_nothing(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        streams = Streams(monkeypatch, backlog=3 * TAKE_MAX)
+        faults = [ValueError("a fault of ours")]
+
+        async def reserve(_count: int) -> None:
+            await asyncio.sleep(0.01)
+            if faults:
+                raise faults.pop()
+
+        streams.reserve = reserve
+        reading = asyncio.ensure_future(streams.intake.run())
+        await asyncio.sleep(5)
+        assert sum(streams.reserved) == 2 * TAKE_MAX
+        assert [type(event) for event in streams.events] == [Crashed]
+        assert streams.intake.coming == 0
+        await streams.drained(reading)
+
+    run_virtually(story)
+
+
+def test_what_is_being_reserved_as_the_drain_comes_is_begun(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        streams = Streams(monkeypatch, backlog=TAKE_MAX)
+        streams.reserve = lambda _count: asyncio.sleep(0.5)
+        reading = asyncio.ensure_future(streams.intake.run())
+        await asyncio.sleep(0.1)
+        assert streams.intake.coming == TAKE_MAX
+        await streams.drained(reading)
+        assert streams.reserved == [TAKE_MAX]
+
+    run_virtually(story)
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_a_loop_that_stands_still_is_told_from_one_whose_broker_is_away(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch, *, is_away: bool
+) -> None:
+    async def story() -> None:
+        streams, never = Streams(monkeypatch, backlog=1), asyncio.Event()
+
+        async def ask() -> None:
+            if is_away:
+                raise BrokerUnavailable("away")
+            await never.wait()
+
+        streams.reserve = lambda _count: streams.insist("reserve", ask)
+        reading = asyncio.ensure_future(streams.intake.run())
+        await asyncio.sleep(STILL_SECONDS / 2)
+        assert streams.intake.moving
+        await asyncio.sleep(STILL_SECONDS)
+        assert streams.intake.moving is is_away
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    run_virtually(story)
