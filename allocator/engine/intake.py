@@ -40,7 +40,7 @@ class Intake:
 
     def __init__(self, parts: Parts, *, room: Callable[[], int], begin: Begin, draining: asyncio.Event) -> None:
         self.coming = 0
-        """How many are being reserved."""
+        """How many were read and have not been begun, nor refused."""
         self.room_changed = asyncio.Event()
         self._parts = parts
         self._room = room
@@ -70,6 +70,7 @@ class Intake:
         finally:
             if self._reserving is not None:
                 self._reserving.cancel()
+                await asyncio.wait([self._reserving])
 
     async def take_up(self, entries: Sequence[Entry]) -> None:
         """Reserve entries that were read, here or by a worker that is gone, and begin them."""
@@ -102,16 +103,17 @@ class Intake:
             entries = await broker.wait(room)
             self._is_quiet = len(entries) <= QUIET_MAX
         self._parts.insist.back()
-        while entries and self._parts.paused:
+        if not entries:
+            return
+        self.coming += len(entries)
+        await self._reserved()
+        while self._parts.paused:
             # Read as the pause came: they stay pending, for us or whoever finds them once it is over.
             if self._draining.is_set():
+                self.coming -= len(entries)
                 return
             await _within(PAUSED_SECONDS, self._draining.wait())
             self.moved()
-        if not entries:
-            return
-        await self._reserved()
-        self.coming = len(entries)
         if len(entries) < room:  # nothing is left to be read meanwhile: what comes now is read together
             await self._reserve(entries)
         else:
@@ -122,8 +124,9 @@ class Intake:
             await self.take_up(entries)
         except Exception as error:  # noqa: BLE001 - as in a turn; they come again as strays
             self._parts.observe(Crashed("take", error))
+            await asyncio.sleep(FAULT_SECONDS)
         finally:
-            self.coming = 0
+            self.coming -= len(entries)
             self.room_changed.set()
 
     async def _reserved(self) -> None:

@@ -216,7 +216,7 @@ class Lane:
         if not self._slots.take_one():
             return False
         self._held += 1
-        if not self._take_from_stock():
+        if not self._stock.take() or (self._cap is not None and not self._cap.take_one()):
             self._give_back_but(self._held - 1)
             return False
         self._expected = max(0, self._expected - 1)
@@ -289,7 +289,7 @@ class Lane:
             if (wanted := self._wanted()) > 0:
                 self._held += await self._slots.acquire(wanted)
             try:
-                self._use_stock()
+                await self._use_stock()
                 rest = await self._round()
             finally:
                 self._give_back_but(0)
@@ -331,6 +331,7 @@ class Lane:
         except GateUnavailable:
             return 0.05 + 0.1 * self._chance.random()
         self.rate = grant.rate or self.rate
+        self._stock.may_ask = not grant.probe and not grant.doubted
         if grant.closed is not None:
             if not self._unused_probe:
                 self.close(grant.closed, grant.wait_seconds)
@@ -362,8 +363,7 @@ class Lane:
         self._unused_probe = grant.probe
         for number, offset in enumerate(grant.offsets_seconds):
             if not self._line.count() or not self._held:
-                if not grant.probe and not grant.doubted:
-                    self._stock.put(since + each for each in grant.offsets_seconds[number:])
+                self._stock.put(since + each for each in grant.offsets_seconds[number:])
                 return
             if offset > 0 and (early := since + offset - loop.time()) > 0:
                 await asyncio.sleep(early)
@@ -379,14 +379,11 @@ class Lane:
             self._unused_probe = False
             self._hand_over(ticket, probe=grant.probe, doubted=grant.doubted)
 
-    def _use_stock(self) -> None:
-        """Serve those who wait by the permits at hand."""
-        while self._held and self._line.count() and self._take_from_stock():
-            if (ticket := self._line.next()) is not None:
-                self._hand_over(ticket)
-
-    def _take_from_stock(self) -> bool:
-        return self._stock.take() and (self._cap is None or self._cap.take_one())
+    async def _use_stock(self) -> None:
+        """Serve those who wait by the permits at hand, each at its moment."""
+        now = self.loop.time()
+        if self._held and self._line.count() and (due := self._stock.take_all()):
+            await self._serve(Grant(tuple(each - now for each in due)), now)
 
     def _hand_over(self, ticket: Ticket, *, probe: bool = False, doubted: bool = False) -> None:
         self._progress.moved()

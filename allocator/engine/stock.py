@@ -26,6 +26,8 @@ class Stock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.may_ask = True
+        """Not where the destination is doubted: who calls it then has to know, and tells what came of it."""
         self._due: deque[float] = deque()
         self._usual = 0
         self._served = 0
@@ -53,11 +55,12 @@ class Stock:
             self._served, self._counted_from = 0, now
         usual = self._usual if rate is None else min(self._usual, int(rate * EARLY_SECONDS))
         self._drop_late(now)
-        return usual - len(self._due) if usual >= LEAST and self.is_low else 0
+        return usual - len(self._due) if self.may_ask and usual >= LEAST and self.is_low else 0
 
     def put(self, due_at: Iterable[float]) -> None:
         """Keep permits that nobody waited for."""
-        self._due.extend(due_at)
+        if self.may_ask:
+            self._due.extend(due_at)
 
     def take(self) -> bool:
         """Use one, where one is good now."""
@@ -67,6 +70,12 @@ class Stock:
             return False
         self._due.popleft()
         return True
+
+    def take_all(self) -> list[float]:
+        """Use all that are good or will be, by when they are due."""
+        self._drop_late(self._loop.time())
+        due, self._due = list(self._due), deque()
+        return due
 
     def void(self) -> None:
         """Keep none: what they were given for holds no more."""

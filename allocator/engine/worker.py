@@ -98,7 +98,7 @@ class Worker:
         try:
             await self._draining.wait()
             await asyncio.wait([taking], timeout=LAST_READ_SECONDS)
-            taking.cancel()
+            await _ended([taking])
             await self._leave()
         finally:
             await _ended(self._loops)

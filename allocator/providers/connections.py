@@ -109,11 +109,11 @@ class Connections:
 
     async def close(self) -> None:
         """Close the connections that were made here."""
+        if self._is_owner:
+            await self._connector.close()  # waits for those that it closes itself
         for connection, _ in chain.from_iterable(self._idle.values()):
             connection.close()
         self._idle.clear()
-        if self._is_owner:
-            await self._connector.close()
 
     async def _made(self, url: URL) -> Connection:
         request = aiohttp.ClientRequest("GET", url.origin(), loop=self._loop)

@@ -35,7 +35,7 @@ class Streams:
         self.reserve: Callable[[int], Awaitable[object]] = lambda _count: asyncio.sleep(0)
         chance = random.Random(1)
         self.insist = Insistence(self.events.append, chance)
-        parts: Any = SimpleNamespace(
+        self.parts: Any = SimpleNamespace(
             loop=asyncio.get_running_loop(),
             broker=self,
             insist=self.insist,
@@ -43,7 +43,7 @@ class Streams:
             observe=self.events.append,
             paused=False,
         )
-        self.intake = Intake(parts, room=self.room, begin=lambda *_: None, draining=self.draining)
+        self.intake = Intake(self.parts, room=self.room, begin=lambda *_: None, draining=self.draining)
 
         async def take_up(entries: Sequence[Entry], _parts: Any, _begin: Any) -> None:
             await self.reserve(len(entries))
@@ -79,7 +79,7 @@ def test_the_next_are_read_while_the_last_are_reserved_and_no_more_than_there_is
         reading = asyncio.ensure_future(streams.intake.run())
         await asyncio.sleep(1)
         assert streams.reads == [TAKE_MAX, ROOM - TAKE_MAX]
-        assert (streams.intake.coming, streams.reserved) == (TAKE_MAX, [])
+        assert (streams.intake.coming, streams.reserved) == (ROOM, [])
         reply.set()
         await asyncio.sleep(1)
         assert streams.reserved[:2] == [TAKE_MAX, ROOM - TAKE_MAX], "in the order in which they were read"
@@ -127,6 +127,28 @@ def test_a_batch_that_meets_a_fault_costs_the_next_one_nothing(
         assert [type(event) for event in streams.events] == [Crashed]
         assert streams.intake.coming == 0
         await streams.drained(reading)
+
+    run_virtually(story)
+
+
+def test_what_was_read_before_a_pause_waits_until_it_is_over(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        streams, reply = Streams(monkeypatch, backlog=1000), asyncio.Event()
+        streams.reserve = lambda _count: reply.wait()
+        reading = asyncio.ensure_future(streams.intake.run())
+        await asyncio.sleep(1)
+        streams.parts.paused = True
+        reply.set()
+        await asyncio.sleep(5)
+        assert streams.reserved == [TAKE_MAX]
+        assert streams.intake.coming == ROOM - TAKE_MAX
+        streams.parts.paused = False
+        await asyncio.sleep(1)
+        assert sum(streams.reserved) == 1000
+        await streams.drained(reading)
+        assert streams.intake.coming == 0
 
     run_virtually(story)
 

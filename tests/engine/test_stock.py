@@ -104,6 +104,40 @@ def test_a_rate_that_is_used_up_ends_it(run_virtually: RunVirtually) -> None:
     run_virtually(story)
 
 
+def test_a_doubted_destination_is_asked_for_permits_by_those_who_wait_alone(run_virtually: RunVirtually) -> None:
+    async def story() -> None:
+        busy = Busy()
+        await busy.matches(200, a_second=1000)
+        busy.gate.answer = lambda ask: Grant((0.0,) * ask.count, doubted=True)
+        await asyncio.sleep(LATE_SECONDS + 0.001)
+        before, served = busy.given, len(busy.waits)
+        await busy.matches(200, a_second=1000)
+        assert len(busy.waits) - served == 200
+        assert busy.given - before <= 200 + 2 * USUAL_SECONDS * 1000
+        busy.pump.cancel()
+
+    run_virtually(story)
+
+
+def test_permits_at_hand_that_are_due_later_serve_those_who_wait_each_at_its_moment(
+    run_virtually: RunVirtually,
+) -> None:
+    async def story() -> None:
+        busy = Busy(rate=40)
+        busy.gate.answer = lambda ask: Grant(tuple(0.025 * number for number in range(ask.count)))
+        for _ in range(5):
+            busy.lane.expect()
+        await asyncio.sleep(0.005)
+        assert [ask.count for ask in busy.gate.asks] == [5]
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(busy.match() for _ in range(5)))
+        assert asyncio.get_running_loop().time() - began < 0.11
+        assert len(busy.gate.asks) == 1
+        busy.pump.cancel()
+
+    run_virtually(story)
+
+
 @pytest.mark.parametrize("how", ["late", "shut", "relimited"])
 def test_a_permit_at_hand_that_is_good_no_more_is_used_by_nobody(run_virtually: RunVirtually, how: str) -> None:
     async def story() -> None:
