@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -43,7 +43,7 @@ class Streams:
             observe=self.events.append,
             paused=False,
         )
-        self.intake = Intake(self.parts, room=self.room, begin=lambda *_: None, draining=self.draining)
+        self.intake = Intake(cast(Any, self.parts), room=self.room, begin=lambda *_: None, draining=self.draining)
 
         async def take_up(entries: Sequence[Entry], _parts: Any, _begin: Any) -> None:
             await self.reserve(len(entries))
