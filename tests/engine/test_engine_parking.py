@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ async def test_those_who_wait_for_a_slow_region_cost_another_nothing(fleet: Flee
     quiet_ms = await steady(fleet, "quiet", count)
     waiting = MANY if LONG else 150
     # the long play is over before they are: 20 a second are served
+    since = time.monotonic()
     ids = await fleet.send_many(waiting, timeout_seconds=3600 if LONG else 5, regions=["europe"])
 
     async def all_are_taken_up() -> bool:
@@ -96,12 +98,13 @@ async def test_those_who_wait_for_a_slow_region_cost_another_nothing(fleet: Flee
     assert loud_ms <= (max(1.5 * quiet_ms, quiet_ms + 20) if LONG else quiet_ms + 300)
     # two seconds of its rate, as many called in beside them, and what comes for us-east
     assert member.worker.held <= 2 * 40 + count
+    open_seconds = time.monotonic() - since if LONG else 5
     if LONG:
         for each in ids:
             await fleet.connection.execute("XADD", fleet.keys.cancellations, "*", "id", each)
     answers = await fleet.ended(*ids, seconds=120 if LONG else 10)
     states = Counter(each["state"] for each in answers)
-    assert states["allocated"] >= 0.7 * 5 * 20
+    assert states["allocated"] + states["released"] >= 0.7 * open_seconds * 20
     others = states["cancelled"] + states["released"] if LONG else states["expired"]
     assert states["allocated"] + others == waiting
     codes = {each["error_code"] for each in answers if each["state"] == "expired"}
