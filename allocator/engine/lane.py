@@ -331,6 +331,8 @@ class Lane:
         except GateUnavailable:
             return 0.05 + 0.1 * self._chance.random()
         self.rate = grant.rate or self.rate
+        if grant.probe or grant.doubted:
+            self._stock.void()
         self._stock.may_ask = not grant.probe and not grant.doubted
         if grant.closed is not None:
             if not self._unused_probe:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
-# Under the 60 s after which common load balancers close an idle connection: ours is the side that closes first.
+# Under the 60 s after which common load balancers close an idle connection: none is used that may be closed by then.
 KEEPALIVE_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=CONNECT_SECONDS)
@@ -67,7 +67,7 @@ class Connections:
 
     def __init__(self, connector: aiohttp.BaseConnector | None, *, scheme: str) -> None:
         """Use the given connector, which stays its owner's, or make one; inside a running loop."""
-        self._connector = connector or aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+        self._connector = connector or aiohttp.TCPConnector(limit=0)
         self._is_owner = connector is None
         self._scheme = scheme
         self._idle: dict[tuple[str, str | None], deque[tuple[Connection, float]]] = {}

@@ -119,6 +119,24 @@ def test_a_doubted_destination_is_asked_for_permits_by_those_who_wait_alone(run_
     run_virtually(story)
 
 
+def test_what_was_at_hand_before_a_destination_was_doubted_is_void(run_virtually: RunVirtually) -> None:
+    async def story() -> None:
+        busy = Busy()
+        await busy.matches(200, a_second=1000)
+        busy.gate.answer = lambda ask: Grant((0.0,) * min(ask.count, 1), doubted=True)
+        asks = len(busy.gate.asks)
+        while len(busy.gate.asks) == asks:
+            await busy.match()
+        await asyncio.sleep(2 * ROUND_TRIP_SECONDS)
+        assert not busy.lane._stock.at_hand
+        permit = await busy.match()
+        assert isinstance(permit, Permit)
+        assert permit.doubted
+        busy.pump.cancel()
+
+    run_virtually(story)
+
+
 def test_permits_at_hand_that_are_due_later_serve_those_who_wait_each_at_its_moment(
     run_virtually: RunVirtually,
 ) -> None:
