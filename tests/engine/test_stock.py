@@ -124,9 +124,12 @@ def test_what_was_at_hand_before_a_destination_was_doubted_is_void(run_virtually
         busy = Busy()
         await busy.matches(200, a_second=1000)
         busy.gate.answer = lambda ask: Grant((0.0,) * min(ask.count, 1), doubted=True)
-        asks = len(busy.gate.asks)
+        asks, was_at_hand = len(busy.gate.asks), False
         while len(busy.gate.asks) == asks:
             await busy.match()
+            was_at_hand = busy.lane._stock.at_hand
+            await asyncio.sleep(ROUND_TRIP_SECONDS)
+        assert was_at_hand
         await asyncio.sleep(2 * ROUND_TRIP_SECONDS)
         assert not busy.lane._stock.at_hand
         permit = await busy.match()
