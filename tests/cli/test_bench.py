@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from allocator.cli.bench.matchmaker import Matchmaker
+from allocator.cli.bench.pace import THREAD_SECONDS, Pace
 from allocator.cli.bench.plan import Arrivals, Backlog, Cores, OpenLoop, Setup, Side, Waiting, share_out
 from allocator.cli.bench.report import Report
 from allocator.cli.bench.rounds import Percentiles, Round, percentiles
@@ -138,6 +139,16 @@ def test_options_that_do_not_go_together_are_refused_by_name(options: tuple[str,
     assert options[0] in refused.stderr
 
 
+class LoopPace(Pace):
+    """By the loop's own clock, which may be a virtual one."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def until(self, moment: float) -> None:
+        await asyncio.sleep(max(0.0, moment - self.now()))
+
+
 class StalledWire:
     """A connection whose first write takes so long; every match is answered once its write is done."""
 
@@ -162,7 +173,7 @@ def test_what_a_stall_holds_up_counts_from_its_intended_moment(run_virtually: Ru
     async def story() -> None:
         load = OpenLoop(rate=10, seconds=2, arrivals=Arrivals.EVEN)
         wire = cast("RedisConnection", StalledWire(stall_seconds=1.0))
-        matchmaker = Matchmaker(wire, Keys("stall"), ["region-0"], load)
+        matchmaker = Matchmaker(wire, Keys("stall"), ["region-0"], load, pace=LoopPace())
         reading = asyncio.get_running_loop().create_task(matchmaker.read())
         await matchmaker.send()
         await matchmaker.until_answered(20)
@@ -176,12 +187,20 @@ def test_what_a_stall_holds_up_counts_from_its_intended_moment(run_virtually: Ru
     run_virtually(story)
 
 
+@pytest.mark.parametrize("seconds", [-1.0, THREAD_SECONDS / 10, THREAD_SECONDS * 3])
+async def test_a_pace_never_comes_before_its_moment(seconds: float) -> None:
+    pace = Pace()
+    moment = pace.now() + seconds
+    await pace.until(moment)
+    assert moment <= pace.now() < moment + 1 + max(0.0, -seconds)
+
+
 def test_each_answer_lets_one_more_match_in(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         stalled = StalledWire(stall_seconds=0.0)
         stalled._answers.put_nowait(["of-a-round-before-0", "of-a-round-before-9999"])
         wire = cast("RedisConnection", stalled)
-        matchmaker = Matchmaker(wire, Keys("waiting"), ["region-0"], Waiting(waiting=7, matches=30))
+        matchmaker = Matchmaker(wire, Keys("waiting"), ["region-0"], Waiting(waiting=7, matches=30), pace=LoopPace())
         await matchmaker.fill()
         assert len(matchmaker.due_at) == 7
         reading = asyncio.get_running_loop().create_task(matchmaker.read())

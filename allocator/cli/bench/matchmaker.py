@@ -11,10 +11,12 @@ import asyncio
 import json
 import secrets
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
 from allocator.cli.bench.bare import ANSWERED
+from allocator.cli.bench.pace import Pace
 from allocator.cli.bench.plan import Backlog, Load, OpenLoop, Waiting
 from allocator.contract.keys import REQUEST_FIELD, Keys
 from allocator.contract.request import Priority
@@ -31,7 +33,9 @@ _WARM_SHARE = 0.1
 class Matchmaker:
     """All matches of one round."""
 
-    def __init__(self, connection: RedisConnection, keys: Keys, regions: Sequence[str], load: Load) -> None:
+    def __init__(
+        self, connection: RedisConnection, keys: Keys, regions: Sequence[str], load: Load, *, pace: Pace | None = None
+    ) -> None:
         self._connection = connection
         self._keys = keys
         self._stream = keys.requests(Priority.NORMAL)
@@ -40,7 +44,7 @@ class Matchmaker:
         self._name = secrets.token_hex(4)
         """What its matches' ids begin with; others may have been served under these keys before."""
         self._last_read = b"0"
-        self._loop = asyncio.get_running_loop()
+        self._pace = pace or Pace()
         self._changed = asyncio.Event()
         self.wanted = load.matches
         """Answers that end the round."""
@@ -93,7 +97,7 @@ class Matchmaker:
             read = ("XREAD", "COUNT", READ_AT_ONCE, "BLOCK", BLOCK_MS, "STREAMS", self._keys.results, self._last_read)
             reply = await self._connection.execute_blocking(*read)
             self.commands += 1
-            now = self._loop.time()
+            now = self._pace.now()
             for entry_id, fields in reply[0][1] if reply else ():
                 self._last_read = entry_id
                 self._hear(fields, now)
@@ -121,33 +125,35 @@ class Matchmaker:
     async def _send_now(self, matches: int) -> None:
         while matches > 0:
             some = min(matches, SENT_AT_ONCE)
-            await self._send([self._loop.time()] * some)
+            await self._send([self._pace.now()] * some, self._requests(some))
             matches -= some
 
     async def _send_at(self, moments: Sequence[float]) -> None:
-        since, sent = self._loop.time(), 0
+        requests = self._requests(len(moments))  # made beforehand: sending is not to cost the others their core
+        since, sent = self._pace.now(), 0
         while sent < len(moments):
-            await asyncio.sleep(max(0.0, since + moments[sent] - self._loop.time()))
-            now, end = self._loop.time() - since, sent
-            while end < len(moments) and moments[end] <= now and end - sent < SENT_AT_ONCE:
-                end += 1
-            if end > sent:
-                await self._send([since + moment for moment in moments[sent:end]])
+            await self._pace.until(since + moments[sent])
+            end = min(bisect_right(moments, self._pace.now() - since, sent), sent + SENT_AT_ONCE)
+            await self._send([since + moment for moment in moments[sent:end]], requests[sent:end])
             sent = end
 
-    async def _send(self, due_at: Sequence[float]) -> None:
-        first, now = len(self.due_at), self._loop.time()
+    async def _send(self, due_at: Sequence[float], requests: Sequence[str]) -> None:
+        now = self._pace.now()
         self.due_at.extend(due_at)
         self.answered_at.extend([_UNANSWERED] * len(due_at))
         self.lateness_seconds.extend(now - at for at in due_at)
         self.commands += len(due_at)
-        numbers = range(first, first + len(due_at))
         replies = await self._connection.execute_many(
-            [("XADD", self._stream, "*", REQUEST_FIELD, self._request(number)) for number in numbers]
+            [("XADD", self._stream, "*", REQUEST_FIELD, request) for request in requests]
         )
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
+
+    def _requests(self, count: int) -> list[str]:
+        """The next ones to be sent."""
+        first = len(self.due_at)
+        return [self._request(number) for number in range(first, first + count)]
 
     def _request(self, number: int) -> str:
         count = len(self._regions)

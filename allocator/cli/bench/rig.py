@@ -25,11 +25,13 @@ from allocator.cli.stage import StageError, end
 from allocator.contract.keys import Keys
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.embedded import EmbeddedServer
+from allocator.redis_io.server import parse_info
 
 START_SECONDS = 30.0
 DEFAULT_BACKLOG = 1024
 """Of a worker; with more calls than that there would be nothing to take up while they are out."""
 SCAN_COUNT = 2000
+SHRINK_POLL_SECONDS = 0.05
 
 Process = asyncio.subprocess.Process
 
@@ -147,7 +149,18 @@ class Rig:
             if found:
                 await self.connection.execute("UNLINK", *found)
             if int(cursor) == 0:
+                break
+        if self.setup.redis_url is None:
+            await self._shrink_file()
+
+    async def _shrink_file(self) -> None:
+        """Have our own server write its file anew now, not in the middle of a later round."""
+        await self.connection.execute("BGREWRITEAOF")
+        while True:
+            info = parse_info(await self.connection.execute("INFO", "persistence"))
+            if info["aof_rewrite_in_progress"] == info["aof_rewrite_scheduled"] == "0":
                 return
+            await asyncio.sleep(SHRINK_POLL_SECONDS)
 
     def _settings(self, name: str) -> str:
         head = _SETTINGS.format(
