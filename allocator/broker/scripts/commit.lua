@@ -7,7 +7,8 @@
 -- REPLY:  for each: {'done'} | {'already', session id} | {'stale', state, session id} | {'condemned'}
 -- MEMORY: allowed when full
 -- SLOT:   reply streams are named by what the records hold, all of one hash tag
-local replies, a, now = {}, 6, tonumber(ARGV[4])
+local replies, a, now, ended = {}, 6, tonumber(ARGV[4]), {}
+local some_condemned = redis.call('EXISTS', KEYS[3]) == 1
 
 -- a stream that senders name may be anything: that it is no stream must not undo the end
 local function announce(stream, id, state, event)
@@ -25,13 +26,14 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
     replies[#replies + 1] = {'stale', known[2] or '', known[3] or ''}
   elseif known[2] then
     replies[#replies + 1] = {'already', known[3] or ''}
-  elseif member ~= '' and (redis.call('ZSCORE', KEYS[3], member) or
+  elseif some_condemned and member ~= '' and (redis.call('ZSCORE', KEYS[3], member) or
       native ~= '' and redis.call('ZSCORE', KEYS[3], string.match(member, '^[^/]*/') .. native)) then
     replies[#replies + 1] = {'condemned'}
   else
     for each = 0, condemn_count - 1 do
       local condemned = ARGV[condemn_at + each * 2]
       redis.call('ZADD', KEYS[3], 'NX', now, condemned)
+      some_condemned = true
       redis.call('HSETNX', KEYS[4], condemned, now .. ' ' .. ARGV[condemn_at + each * 2 + 1])
     end
     fields = cjson.decode(fields)
@@ -51,7 +53,7 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
     if native ~= '' then redis.call('HSET', record, 'native', native) end
     if trail ~= '' then redis.call('HSET', record, 'trail', trail) end
     redis.call('PEXPIRE', record, keep)
-    redis.call('ZREM', KEYS[1], id)
+    ended[#ended + 1] = id
     announce(KEYS[2], id, state, event)
     for name in string.gmatch(known[4] or '', '%S+') do
       local stream = ARGV[1] .. name
@@ -60,4 +62,5 @@ for item = 0, (#KEYS - 5) / 2 - 1 do
     replies[#replies + 1] = {'done'}
   end
 end
+if #ended > 0 then redis.call('ZREM', KEYS[1], unpack(ended)) end
 return replies
