@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
 from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
-from allocator.contract.request import AllocationRequest
+from allocator.contract.request import AllocationRequest, Priority
 from allocator.engine.observer import Crashed, Leg
 from allocator.engine.parts import Parts
 from allocator.engine.takeup import take_up
@@ -21,8 +21,6 @@ from allocator.engine.turns import order_of
 TAKE_MAX = 64
 """How many are read at once: of more, all would be at the same step of their way, and this process and Redis would
 wait for each other in turn."""
-QUIET_MAX = 8
-"""Where no more came at once, nothing has gathered that is to be read by priority: one round trip less."""
 FULL_SECONDS = 0.25
 """How soon a worker that holds all it may looks whether it may hold more."""
 PAUSED_SECONDS = 0.2
@@ -101,7 +99,8 @@ class Intake:
         entries = [] if self._is_quiet else await broker.take(room, order_of(turn, low_waits=True))
         if not entries:
             entries = await broker.wait(room)
-            self._is_quiet = len(entries) <= QUIET_MAX
+            # where no stream can have given its share, nothing is left that is to be read by priority
+            self._is_quiet = len(entries) < max(1, room // len(Priority))
         self._parts.insist.back()
         if not entries:
             return

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allocator.redis_io import embedded as module
+from allocator.redis_io import embedded_watch
 from allocator.redis_io.connect import connect
 from allocator.redis_io.embedded import EmbeddedServer, embedded_server, server_binary
 from allocator.redis_io.embedded_dir import EmbeddedDir
+from allocator.redis_io.embedded_watch import WRITTEN_BYTES_MAX, Watcher
 from allocator.redis_io.errors import EmbeddedUnavailable
 
 if TYPE_CHECKING:
@@ -111,6 +113,31 @@ async def test_it_is_private_durable_and_never_evicts(directory: Path) -> None:
         ]:
             assert await connection.execute("CONFIG", "GET", name) == [name.encode(), value]
         assert not _open_to_others(directory)
+
+
+def test_what_the_server_has_written_reaches_the_disk_once_much_has_gathered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(embedded_watch, "_sync", lambda fd: synced.append(os.fstat(fd).st_size))
+    watcher = Watcher(EmbeddedDir(tmp_path), Path("nobody"), 0)
+    written = tmp_path / "appendonlydir"
+    written.mkdir()
+    first, second = written / "appendonly.aof.1.incr.aof", written / "appendonly.aof.2.incr.aof"
+
+    def grows(file: Path, size: int) -> list[int]:
+        with file.open("ab") as opened:
+            opened.write(b"x" * size)
+        synced.clear()
+        for _ in range(3):
+            watcher.write_through()
+        return list(synced)
+
+    assert grows(first, WRITTEN_BYTES_MAX) == []
+    assert grows(first, 1) == [WRITTEN_BYTES_MAX + 1]
+    assert grows(first, WRITTEN_BYTES_MAX) == []
+    first.unlink()  # the server has begun another file
+    assert grows(second, WRITTEN_BYTES_MAX + 7) == [WRITTEN_BYTES_MAX + 7]
 
 
 async def test_several_users_share_one_server_until_the_last_leaves(directory: Path, user: Callable[[], User]) -> None:
