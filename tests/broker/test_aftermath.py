@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -260,6 +261,12 @@ class Promises:
         hold = await house.held(broker)
         assert await aftermath_of(house).condemn(Condemned(*SESSION, "by a person"), "m-1", release=False)
         assert await broker.commit(house.good_end(hold)) == IsCondemned()
+
+    async def test_nor_is_one_that_an_end_of_the_same_moment_condemns(self, house: House) -> None:
+        broker = await house.prepared()
+        left, served = await house.held(broker, "m-1"), await house.held(broker, "m-2")
+        ends = (house.bad_end(left, Condemned(*SESSION, "ended expired")), house.good_end(served))
+        assert list(await asyncio.gather(*map(broker.commit, ends))) == [Done(), IsCondemned()]
 
     async def test_a_release_is_told_once_to_all_who_asked_and_keeps_the_answer(self, house: House) -> None:
         hold = await allocated(house, reply_to="mm-7")
