@@ -26,7 +26,7 @@ from allocator.engine.lot import Lot, lot_of
 from allocator.engine.progress import LATE_SECONDS, Progress
 from allocator.engine.slots import Slots
 from allocator.engine.stock import Stock
-from allocator.engine.ticket import Ticket
+from allocator.engine.ticket import Permit, Ticket
 from allocator.engine.turns import LOWER_SHARE, ahead
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
@@ -209,21 +209,21 @@ class Lane:
             self._expected += 1
             self._changed.set()
 
-    def serve_at_once(self, ticket: Ticket) -> bool:
-        """Give it a permit that is at hand, where nobody is before it."""
+    def permit_at_once(self) -> Permit | None:
+        """A permit that is at hand, for one who comes anew, where nobody is before it."""
         if not self._stock.at_hand or self._line.waiting or self.outside.parked or self._out >= self._window:
-            return False
+            return None
         if not self._slots.take_one():
-            return False
+            return None
         self._held += 1
         if not self._stock.take() or (self._cap is not None and not self._cap.take_one()):
             self._give_back_but(self._held - 1)
-            return False
+            return None
         self._expected = max(0, self._expected - 1)
-        self._hand_over(ticket)
+        self._gives_one()
         if self._stock.is_low:
             self._changed.set()
-        return True
+        return Permit(self, 0.0, probe=False)
 
     def join(self, ticket: Ticket) -> None:
         """Wait here."""
@@ -379,7 +379,8 @@ class Lane:
             if ticket is None:
                 return
             self._unused_probe = False
-            self._hand_over(ticket, probe=grant.probe, doubted=grant.doubted)
+            self._gives_one()
+            ticket.serve(self, probe=grant.probe, doubted=grant.doubted)
 
     async def _use_stock(self) -> None:
         """Serve those who wait by the permits at hand, each at its moment."""
@@ -387,12 +388,11 @@ class Lane:
         if self._held and self._line.count() and (due := self._stock.take_all()):
             await self._serve(Grant(tuple(each - now for each in due)), now)
 
-    def _hand_over(self, ticket: Ticket, *, probe: bool = False, doubted: bool = False) -> None:
+    def _gives_one(self) -> None:
         self._progress.moved()
         self._stock.served()
         self._held -= 1
         self._out += 1
-        ticket.serve(self, probe=probe, doubted=doubted)
 
     def _last_resort(self) -> bool:
         """Whether someone waits here who has nowhere else to go, and the lane is only set aside."""

@@ -145,7 +145,8 @@ class Ticket:
             called = lane.lot == self._called_to
             if not lane.admits(self.priority, called=called) and self.may_park:
                 continue
-            if lane.serve_at_once(self):
+            if (permit := lane.permit_at_once()) is not None:
+                self._end(permit)
                 return
             lane.join(self)
             self._joined.append(lane)

@@ -201,7 +201,7 @@ def test_a_permit_at_hand_goes_to_nobody_who_is_not_first_or_may_not_call(
                 taken = [busy.slots.take_one() for _ in range(3)]
             case "window":
                 busy.lane._out = busy.lane._window
-        assert not busy.lane.serve_at_once(Ticket(Priority.HIGH, (0, 1), (busy.lane,), 1.0))
+        assert busy.lane.permit_at_once() is None
         assert busy.slots.free == 3 - len(taken)
         busy.pump.cancel()
 
