@@ -131,7 +131,7 @@ class Allocation:
     async def _place(self) -> End:
         course, parts = self._course, self._parts
         try:
-            if (end := await self._found_already()) is not None:
+            if self._is_suspect and (end := await self._found_already()) is not None:
                 return end
             while True:
                 route = self._route()
@@ -157,10 +157,15 @@ class Allocation:
                 except Doubted:
                     self.hold = course.hold = replace(self.hold, doubtful=True)
                     end = await self._found_already()
-                if end is not None and await self._is_ready(end):
+                if end is not None and (not parts.policy.ready_checks or await self._is_ready(end)):
                     return end
         except DeadlineCame:
             return await self._at_deadline(self._route())
+
+    @property
+    def _is_suspect(self) -> bool:
+        """Whether there may be a session of its, or it has ended workers."""
+        return self.hold.doubtful or bool(self._course.suspects) or self.hold.takes > POISON_TAKES_MAX
 
     async def _found_already(self) -> End | None:
         """Look what is there before anything is called: what another worker left, what Redis has forgotten, poison."""

@@ -86,34 +86,36 @@ class Call:
         course, provider = self._course, self._candidate.destination.provider
         is_fresh = False
         try:
-            is_fresh = await self._assure_lease()
+            is_fresh = self._now() < course.lease_until or await self._renew_lease()
+            self._left_seconds = course.remaining_seconds(self._parts)
+            is_fresh = is_fresh and self._left_seconds > 0
         finally:
             if not is_fresh:
                 self._permit.lane.finish(served=False)
+        if self._left_seconds <= 0:
+            raise DeadlineCame
         if not is_fresh:
             return None
         course.suspects.add(provider)
         outcome = await self._start()
         if not isinstance(outcome, _LEAVES_A_SESSION):
             course.suspects.discard(provider)
+        if (self._permit.probe or self._permit.doubted) and isinstance(outcome, _SERVED):
+            await self._got_through()
         return await self._follow(outcome)
 
     async def _follow(self, outcome: StartOutcome) -> End | None:
         course = self._course
         match outcome:
             case Created(session, status):
-                self._permit.lane.own_ids |= session.id != course.session_id(self._parts)
-                await self._got_through()
                 self._record(Outcome.CREATED, status)
                 return Placed(self._candidate, session)
             case NoRoom():
                 await self._pushed_back(outcome)
             case Rejected(status, message):
-                await self._got_through()
                 self._record(Outcome.REJECTED, status, message)
                 return Bad(State.FAILED, Code.REJECTED, message)
             case NotFound(status, message):
-                await self._got_through()
                 self._record(Outcome.REJECTED, status, message)
                 course.passed_over[self._candidate.destination] = message
             case CredentialRefused(status, message):
@@ -126,7 +128,6 @@ class Call:
             case Broken():
                 await self._leave_behind(outcome)
             case Conflict(status, message):
-                await self._got_through()
                 await self._look_back(status, message)
                 return await self._look_up(status, message or "the id is in use")
             case Unknown(status, message, closes, retry_after):
@@ -136,21 +137,17 @@ class Call:
                 return await self._look_up(status, message)
         return None
 
-    async def _assure_lease(self) -> bool:
+    async def _renew_lease(self) -> bool:
         """Never call for a request that may be another's by now: a process that slept asks first.
 
         False where that took so long that the permit is stale: rates, regions, all may have changed.
         """
         course, parts = self._course, self._parts
         now = self._now()
-        if now >= course.lease_until:
-            (ours,) = await parts.insist("renew", lambda: parts.broker.renew([course.hold]))
-            if not ours:
-                raise LetGo
-            course.lease(now + parts.policy.lease_seconds)
-        self._left_seconds = course.remaining_seconds(parts)
-        if self._left_seconds <= 0:
-            raise DeadlineCame
+        (ours,) = await parts.insist("renew", lambda: parts.broker.renew([course.hold]))
+        if not ours:
+            raise LetGo
+        course.lease(now + parts.policy.lease_seconds)
         return self._now() - now < STALE_SECONDS
 
     async def _start(self) -> StartOutcome:
@@ -173,6 +170,8 @@ class Call:
         self._seconds = self._now() - since
         course.provider_seconds += self._seconds
         course.unauthorized = outcome.message if isinstance(outcome, CredentialRefused) else ""
+        if isinstance(outcome, Created):
+            self._permit.lane.own_ids |= outcome.session.id != course.session_id(parts)
         return outcome
 
     async def _look_back(self, status: int | None, message: str) -> None:
@@ -308,8 +307,6 @@ class Call:
 
     async def _got_through(self) -> None:
         """A probe that was answered opens its limits for the fleet, and what was doubted is trusted again."""
-        if not self._permit.probe and not self._permit.doubted:
-            return
         try:
             await self._parts.gate.open(self._permit.lane.limits)
         except GateUnavailable:

@@ -276,7 +276,8 @@ class Lane:
         self._out -= 1
         self._window += served
         self._slots.release(1)
-        self._changed.set()
+        if self._line.waiting or self._expected:
+            self._changed.set()
 
     async def pump(self) -> None:
         """Ask for permits and hand them out, until cancelled."""

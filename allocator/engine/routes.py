@@ -21,6 +21,7 @@ from allocator.placement.plan import Atlas, Candidate, Plan, Wish, plan
 from allocator.placement.policies import AsNamed, ByLatency
 
 if TYPE_CHECKING:
+    from allocator.broker.broker import Entry, Hold
     from allocator.engine.course import Course
     from allocator.engine.parts import Parts
 
@@ -56,12 +57,12 @@ class Routes:
         if course.passed_over or course.setbacks:
             wish = _wish(course.request, course.hold.enqueued_at_ms, parts)
             return self._made(wish, parts, passed_over=course.passed_over, setbacks=course.setbacks)
-        return self.at_first(course.request, course.hold.enqueued_at_ms, parts)
+        return self.at_first(course.request, course.hold, parts)
 
-    def at_first(self, request: AllocationRequest, enqueued_at_ms: int, parts: Parts) -> Route:
+    def at_first(self, request: AllocationRequest, taken: Entry | Hold, parts: Parts) -> Route:
         """Where a request may go that nobody has tried to place yet."""
         if request.players or request.latency_caps:
-            return self._made(_wish(request, enqueued_at_ms, parts), parts)
+            return self._made(_wish(request, taken.enqueued_at_ms, parts), parts)
         as_of = (parts.policy, self._lanes.changes)
         if as_of != self._as_of or len(self._plain) > REMEMBERED:
             self._plain.clear()
@@ -69,7 +70,7 @@ class Routes:
         regions = request.regions or parts.policy.default_regions
         route = self._plain.get(regions)
         if route is None:
-            wish = _wish(request, enqueued_at_ms, parts)
+            wish = _wish(request, taken.enqueued_at_ms, parts)
             route = self._made(wish, parts)
             if isinstance(parts.policy.order, AsNamed | ByLatency) and not _weighted(wish, parts.atlas):
                 self._plain[regions] = route

@@ -85,7 +85,7 @@ def _ask(entry: Entry, decoded: Decoded, parts: Parts, now_ms: int) -> Reservati
 def _expect(ask: Reservation, request: AllocationRequest, parts: Parts) -> None:
     """Let the permit be asked for while the request is being reserved: one round trip less until it is called."""
     if not ask.wait_seconds:
-        for lane in parts.routes.at_first(request, ask.entry.enqueued_at_ms, parts).lanes[:1]:
+        for lane in parts.routes.at_first(request, ask.entry, parts).lanes[:1]:
             lane.expect()
 
 
@@ -98,7 +98,7 @@ def wait_seconds(request: AllocationRequest, entry: Entry, parts: Parts) -> floa
     by_players = request.players or request.latency_caps  # then a plan of its own is made, for nothing where none waits
     if by_players and not any(lane.wait_seconds(priority) for lane in parts.lanes):
         return 0.0
-    route = parts.routes.at_first(request, entry.enqueued_at_ms, parts)
+    route = parts.routes.at_first(request, entry, parts)
     if route.plan.again_at_seconds is not None:
         return 0.0
     ahead = rates = 0.0

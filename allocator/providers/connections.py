@@ -26,8 +26,8 @@ from allocator import __version__
 from allocator.contract.values import quick
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
-    from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
 
 # Under the 60 s after which common load balancers close an idle connection: none is used that may be closed by then.
@@ -90,9 +90,12 @@ class Connections:
             return NotSent(str(error))
         status: int | None = None
         try:
-            message, content = await _ask(connection, request)
+            protocol = _send(connection, request)
+            message, content = await protocol.read()
+            while message.code < 200 and message.code != 101:  # it only announces the reply
+                message, content = await protocol.read()
             status = message.code
-            answer = await _read(content, reply_bytes_max)
+            answer = content.read_nowait() if content.is_eof() else await _rest(content, reply_bytes_max)
         except _BROKEN as error:
             connection.close()
             # The type alone: texts of these may quote what was sent or received.
@@ -101,10 +104,13 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        if answer is None:
+        if len(answer) > reply_bytes_max:
             connection.close()
             return Lost(f"the reply is over {reply_bytes_max} bytes", status)
-        self._keep(place, connection)
+        if message.should_close:
+            connection.close()
+        else:
+            self._keep(place, connection)
         return Reply(status, message.headers, answer)
 
     async def close(self) -> None:
@@ -130,9 +136,6 @@ class Connections:
         return None
 
     def _keep(self, place: tuple[str, str | None], connection: Connection) -> None:
-        if not _is_good(connection):
-            connection.close()
-            return
         idle, now = self._idle.setdefault(place, deque()), self._loop.time()
         idle.append((connection, now))
         if now - idle[0][1] > KEEPALIVE_SECONDS:
@@ -169,26 +172,20 @@ def _lines(authorization: str) -> str:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
-async def _ask(connection: Connection, request: bytes) -> tuple[RawResponseMessage, StreamReader]:
-    """The head of the reply, and where its body comes; what only announces another reply is passed over."""
+def _send(connection: Connection, request: bytes) -> ResponseHandler:
+    """Where the reply will come."""
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None:
         raise aiohttp.ServerDisconnectedError
     protocol.set_response_params(read_until_eof=True)
     transport.write(request)
-    message, content = await protocol.read()
-    while message.code < 200 and message.code != 101:
-        message, content = await protocol.read()
-    return message, content
+    return protocol
 
 
-async def _read(content: StreamReader, bytes_max: int) -> bytes | None:
-    """The body; None where it is too long."""
-    body = content.read_nowait() if content.is_eof() else await content.readany()
-    if not content.at_eof():
-        parts, size = [body], len(body)
-        while size <= bytes_max and (part := await content.readany()):
-            parts.append(part)
-            size += len(part)
-        body = b"".join(parts)
-    return body if len(body) <= bytes_max else None
+async def _rest(content: StreamReader, bytes_max: int) -> bytes:
+    """The body; what is beyond so many bytes may be left out."""
+    parts, size = [], 0
+    while size <= bytes_max and (part := await content.readany()):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
