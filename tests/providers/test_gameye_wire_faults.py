@@ -320,6 +320,16 @@ async def test_a_connection_that_was_idle_for_long_is_closed_and_not_used_again(
     assert [each.closed for each in kept] == [False]
 
 
+async def test_a_connection_that_the_host_will_close_is_closed_and_not_kept(
+    gameye: GameyeProvider, host: RawHost, reply: Reply
+) -> None:
+    host.answer(reply(201, STARTED, {"Connection": "close"}), reply(201, STARTED))
+    assert isinstance(await start(gameye), Created)
+    assert not any(gameye._exchange._connections._idle.values())
+    assert isinstance(await start(gameye), Created)
+    assert (len(host.calls), host.connections) == (2, 2)
+
+
 async def test_a_connection_is_used_again_once_its_reply_came_whole_and_never_before(
     gameye: GameyeProvider, host: RawHost, reply: Reply
 ) -> None:
