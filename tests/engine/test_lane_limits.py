@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
-from allocator.engine.lane import Lane
+from allocator.engine.lane import FIRST_WINDOW, Lane
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Permit, Ticket
 from allocator.gate.gate import Ask, Gate, Grant, Limit
@@ -96,5 +96,23 @@ def test_a_lane_that_called_in_vain_calls_again_once_another_region_that_leads_t
         assert not lane.calls_in
         lane.opened_by(frozenset({"any", "eu"}))
         assert lane.calls_in
+
+    run_virtually(story)
+
+
+def test_who_waits_behind_a_full_window_is_served_as_soon_as_a_call_comes_back(run_virtually: RunVirtually) -> None:
+    async def story() -> None:
+        lane = lane_of(None)
+        pump = asyncio.ensure_future(lane.pump())
+        waits = [Ticket(Priority.NORMAL, (0, number), (lane,), 1.0).wait(600) for number in range(2 * FIRST_WINDOW)]
+        served = [asyncio.ensure_future(wait) for wait in waits]
+        await asyncio.sleep(1)
+        assert [task.done() for task in served].count(True) == FIRST_WINDOW
+        lane.finish(served=False)
+        await asyncio.sleep(0.001)
+        assert [task.done() for task in served].count(True) == FIRST_WINDOW + 1
+        for task in (pump, *served):
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
 
     run_virtually(story)
