@@ -22,6 +22,7 @@ from allocator.cli.bench.matchmaker import Matchmaker
 from allocator.cli.bench.pace import THREAD_SECONDS, Pace
 from allocator.cli.bench.plan import Arrivals, Backlog, Cores, OpenLoop, Setup, Side, Waiting, share_out
 from allocator.cli.bench.report import Report
+from allocator.cli.bench.rig import Rig
 from allocator.cli.bench.rounds import Percentiles, Round, percentiles
 from allocator.cli.bench.stub import reply
 from allocator.cli.main import app
@@ -29,6 +30,7 @@ from allocator.contract.keys import Keys
 from allocator.providers.gameye.wire import read_started
 from allocator.providers.provider import Session, StartSpec
 from allocator.redis_io.connect import RedisConnection
+from allocator.redis_io.errors import CommandFault
 from tests.conftest import RunVirtually, TestServer, WaitUntil
 
 PATIENCE_SECONDS = 90.0
@@ -185,6 +187,34 @@ def test_what_a_stall_holds_up_counts_from_its_intended_moment(run_virtually: Ru
         assert max(waits[11:]) == pytest.approx(0, abs=1e-6)
 
     run_virtually(story)
+
+
+class RewritingWire:
+    """A server that is writing its file anew already, for so many looks, and refuses to begin again meanwhile."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+        self.begun = 0
+
+    async def execute(self, *command: Any) -> Any:
+        match command[0]:
+            case "SCAN":
+                return [b"0", []]
+            case "INFO":
+                self._looks -= 1
+                return f"aof_rewrite_in_progress:{int(self._looks >= 0)}\r\naof_rewrite_scheduled:0\r\n".encode()
+            case _:
+                if self._looks > 0:
+                    raise CommandFault("ERR Background append only file rewriting already in progress")
+                self.begun += 1
+                return b"started"
+
+
+async def test_a_file_that_is_being_written_anew_already_does_not_end_the_bench() -> None:
+    wire, rig = RewritingWire(looks=3), Rig(Setup())
+    rig._connection = cast("RedisConnection", wire)
+    await rig.forget(Keys("bench-x"))
+    assert wire.begun == 1
 
 
 @pytest.mark.parametrize("seconds", [-1.0, THREAD_SECONDS / 10, THREAD_SECONDS * 3])

@@ -25,6 +25,7 @@ from allocator.cli.stage import StageError, end
 from allocator.contract.keys import Keys
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.embedded import EmbeddedServer
+from allocator.redis_io.errors import CommandFault
 from allocator.redis_io.server import parse_info
 
 START_SECONDS = 30.0
@@ -155,7 +156,12 @@ class Rig:
 
     async def _shrink_file(self) -> None:
         """Have our own server write its file anew now, not in the middle of a later round."""
-        await self.connection.execute("BGREWRITEAOF")
+        await self._until_written()  # it may have begun by itself, and refuses to begin again
+        with contextlib.suppress(CommandFault):  # so it has begun since: as good
+            await self.connection.execute("BGREWRITEAOF")
+        await self._until_written()
+
+    async def _until_written(self) -> None:
         while True:
             info = parse_info(await self.connection.execute("INFO", "persistence"))
             if info["aof_rewrite_in_progress"] == info["aof_rewrite_scheduled"] == "0":
