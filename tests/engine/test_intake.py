@@ -1,10 +1,14 @@
-"""The reading of the streams: the next batch is read while the last is reserved, none that there is no room for."""
+"""The reading of the streams: the next batch is read while the last is reserved, none that there is no room for.
+
+On a loop whose clock is moved by hand: a sleep takes no time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +32,8 @@ class Streams:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, backlog: int) -> None:
         self.left = backlog
-        self.reads: list[int] = []
+        self.reads: list[tuple[str, int]] = []
+        """How each was read, and how many came."""
         self.reserved: list[int] = []
         self.events: list[Event] = []
         self.draining = asyncio.Event()
@@ -55,16 +60,24 @@ class Streams:
         return ROOM - self.intake.coming
 
     async def take(self, count: int, _order: object) -> list[Entry]:
+        return await self._read("take", count)
+
+    async def wait(self, count: int) -> list[Entry]:
+        return await self._read("wait", count)
+
+    async def _read(self, how: str, count: int) -> list[Entry]:
         await asyncio.sleep(0.001)
         taken = min(count, self.left)
         self.left -= taken
-        self.reads.append(taken)
+        self.reads.append((how, taken))
         return [Entry(Priority.NORMAL, f"{number}-0", None) for number in range(taken)]
 
-    async def wait(self, count: int) -> list[Entry]:
-        return await self.take(count, None)
-
-    async def drained(self, reading: asyncio.Task[None]) -> None:
+    @contextlib.asynccontextmanager
+    async def read(self, seconds: float = 1.0) -> AsyncIterator[None]:
+        """Read for so long before what is done inside, and drain after it."""
+        reading = asyncio.ensure_future(self.intake.run())
+        await asyncio.sleep(seconds)
+        yield
         self.draining.set()
         self.intake.room_changed.set()
         await reading
@@ -76,15 +89,13 @@ def test_the_next_are_read_while_the_last_are_reserved_and_no_more_than_there_is
     async def story() -> None:
         streams, reply = Streams(monkeypatch, backlog=1000), asyncio.Event()
         streams.reserve = lambda _count: reply.wait()
-        reading = asyncio.ensure_future(streams.intake.run())
-        await asyncio.sleep(1)
-        assert streams.reads == [TAKE_MAX, ROOM - TAKE_MAX]
-        assert (streams.intake.coming, streams.reserved) == (ROOM, [])
-        reply.set()
-        await asyncio.sleep(1)
-        assert streams.reserved[:2] == [TAKE_MAX, ROOM - TAKE_MAX], "in the order in which they were read"
-        assert sum(streams.reserved) == 1000
-        await streams.drained(reading)
+        async with streams.read():
+            assert [count for _, count in streams.reads] == [TAKE_MAX, ROOM - TAKE_MAX]
+            assert (streams.intake.coming, streams.reserved) == (ROOM, [])
+            reply.set()
+            await asyncio.sleep(1)
+            assert streams.reserved[:2] == [TAKE_MAX, ROOM - TAKE_MAX], "in the order in which they were read"
+            assert sum(streams.reserved) == 1000
 
     run_virtually(story)
 
@@ -95,15 +106,28 @@ def test_who_comes_where_nothing_has_gathered_is_read_with_those_who_come_meanwh
     async def story() -> None:
         streams, reply = Streams(monkeypatch, backlog=3), asyncio.Event()
         streams.reserve = lambda _count: reply.wait()
-        reading = asyncio.ensure_future(streams.intake.run())
-        await asyncio.sleep(1)
-        streams.left += 5
-        await asyncio.sleep(1)
-        assert [each for each in streams.reads if each] == [3]
-        reply.set()
-        await asyncio.sleep(1)
-        assert streams.reserved == [3, 5]
-        await streams.drained(reading)
+        async with streams.read():
+            streams.left += 5
+            await asyncio.sleep(1)
+            assert [count for _, count in streams.reads if count] == [3]
+            reply.set()
+            await asyncio.sleep(1)
+            assert streams.reserved == [3, 5]
+
+    run_virtually(story)
+
+
+@pytest.mark.parametrize(("come", "then"), [(TAKE_MAX // 3 - 1, "wait"), (TAKE_MAX // 3, "take")])
+def test_the_streams_are_read_by_priority_once_one_may_have_given_its_share(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch, come: int, then: str
+) -> None:
+    async def story() -> None:
+        streams = Streams(monkeypatch, backlog=0)
+        async with streams.read():
+            streams.left = come
+            await asyncio.sleep(1)
+            at = streams.reads.index(("wait", come))
+            assert streams.reads[at + 1] == (then, 0)
 
     run_virtually(story)
 
@@ -121,12 +145,10 @@ def test_a_batch_that_meets_a_fault_costs_the_next_one_nothing(
                 raise faults.pop()
 
         streams.reserve = reserve
-        reading = asyncio.ensure_future(streams.intake.run())
-        await asyncio.sleep(5)
-        assert sum(streams.reserved) == 2 * TAKE_MAX
-        assert [type(event) for event in streams.events] == [Crashed]
-        assert streams.intake.coming == 0
-        await streams.drained(reading)
+        async with streams.read(5):
+            assert sum(streams.reserved) == 2 * TAKE_MAX
+            assert [type(event) for event in streams.events] == [Crashed]
+            assert streams.intake.coming == 0
 
     run_virtually(story)
 
@@ -137,17 +159,15 @@ def test_what_was_read_before_a_pause_waits_until_it_is_over(
     async def story() -> None:
         streams, reply = Streams(monkeypatch, backlog=1000), asyncio.Event()
         streams.reserve = lambda _count: reply.wait()
-        reading = asyncio.ensure_future(streams.intake.run())
-        await asyncio.sleep(1)
-        streams.parts.paused = True
-        reply.set()
-        await asyncio.sleep(5)
-        assert streams.reserved == [TAKE_MAX]
-        assert streams.intake.coming == ROOM - TAKE_MAX
-        streams.parts.paused = False
-        await asyncio.sleep(1)
-        assert sum(streams.reserved) == 1000
-        await streams.drained(reading)
+        async with streams.read():
+            streams.parts.paused = True
+            reply.set()
+            await asyncio.sleep(5)
+            assert streams.reserved == [TAKE_MAX]
+            assert streams.intake.coming == ROOM - TAKE_MAX
+            streams.parts.paused = False
+            await asyncio.sleep(1)
+            assert sum(streams.reserved) == 1000
         assert streams.intake.coming == 0
 
     run_virtually(story)
@@ -159,10 +179,8 @@ def test_what_is_being_reserved_as_the_drain_comes_is_begun(
     async def story() -> None:
         streams = Streams(monkeypatch, backlog=TAKE_MAX)
         streams.reserve = lambda _count: asyncio.sleep(0.5)
-        reading = asyncio.ensure_future(streams.intake.run())
-        await asyncio.sleep(0.1)
-        assert streams.intake.coming == TAKE_MAX
-        await streams.drained(reading)
+        async with streams.read(0.1):
+            assert streams.intake.coming == TAKE_MAX
         assert streams.reserved == [TAKE_MAX]
 
     run_virtually(story)
