@@ -265,7 +265,7 @@ class Allocation:
         if not route.lanes:
             return NoPermit.PARK if self._may_park else NoPermit.TIME_IS_UP
         if (permit := route.lanes[0].permit_at_once()) is not None:
-            return permit  # most matches' way where many come: a ticket would cost as much as all that led here
+            return permit  # the way of most where many come; a ticket costs a twentieth of a match
         changes = False
         if route.plan.again_at_seconds is not None:
             left = max(0.0, route.plan.again_at_seconds - course.age_seconds(parts))

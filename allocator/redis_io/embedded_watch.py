@@ -3,7 +3,8 @@
 In: the directory, the server's binary, a port (0: any). Out: a running server, announced in the directory, for as long
 as anybody holds the users' lock. Promises: one watcher and one server for a directory; a server that falls is started
 again on its port; after the last user, and on SIGTERM, the server is asked to end and has ten seconds to write what
-it has. Should the watcher itself be killed, the server ends with it (Linux) or the next watcher ends it (elsewhere).
+it has; what it has written reaches the disk before much gathers. Should the watcher itself be killed, the server ends
+with it (Linux) or the next watcher ends it (elsewhere).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ WRITTEN_BYTES_MAX = 1 << 18
 keeps a core for milliseconds on end: of 6,500 matches a second one in a hundred waited for it."""
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter alone
 
 
 class Watcher:
@@ -151,9 +153,6 @@ def _options(port: int) -> list[str]:
         # Rewriting the file takes a core for a second, and machines that embed a server may have two.
         *("--auto-aof-rewrite-min-size", "256mb"),
     ]
-
-
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
 def _end_with_parent() -> None:
