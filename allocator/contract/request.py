@@ -50,7 +50,7 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_ID)
 ReplyTo = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ID)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-_LIST = Strict(False)  # noqa: FBT003 - it takes nothing else
+_LIST = Strict(strict=False)
 """A tuple that is read from a JSON list."""
 Milliseconds = Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
 
