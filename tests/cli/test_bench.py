@@ -100,6 +100,7 @@ async def test_an_open_loop_tells_the_added_latency_and_leaves_a_borrowed_server
     assert code == 0, err
     (only,) = report["sides"]["allocator"]["rounds"]
     assert only["allocated"] == 200
+    assert 0 <= only["falls_behind"] < 1
     for latency in ("added_ms", "engine_added_ms", "sent_late_ms"):
         found = only[latency]
         assert found["p50"] <= found["p99"] <= found["p999"] <= found["longest"], latency
@@ -130,6 +131,8 @@ async def test_ctrl_c_ends_all_that_was_started(tmp_path: Path, wait_until: Wait
     [
         ("--rate", "5", "--backlog", "50"),
         ("--growth", "--compare"),
+        ("--capacity", "--growth"),
+        ("--capacity", "--rate", "5"),
         ("--rate", "90000", "--seconds", "900"),
         ("--traces", "--compare"),
         ("--traces", "--simulator"),
@@ -282,6 +285,7 @@ def a_round(side: Side, rate: float) -> Round:
         added_ms=None,
         engine_added_ms=None,
         sent_late_ms=nothing,
+        falls_behind=0.0,
         worker_cpu_ms=1000 / rate,
         provider_cpu_ms=None,
         bench_cpu_ms=0.1,

@@ -26,8 +26,10 @@ def bench(
         float | None,
         typer.Option(min=0.1, max=100_000, help="Open loop: matches a second, at moments set beforehand."),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long they come, with --rate.")] = SECONDS,
-    arrivals: Annotated[Arrivals, typer.Option(help="How they are spread, with --rate.")] = Arrivals.POISSON,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="How long they come, with --rate or --capacity.")
+    ] = SECONDS,
+    arrivals: Annotated[Arrivals, typer.Option(help="How they are spread, with those two.")] = Arrivals.POISSON,
     backlog: Annotated[
         int | None,
         typer.Option(min=10, max=MATCHES_MAX, help=f"All at once instead, to be drained. {BACKLOG} without --rate."),
@@ -55,6 +57,9 @@ def bench(
     growth: Annotated[
         bool, typer.Option("--growth", help="The cost as backlog, regions, kept answers and processes grow, instead.")
     ] = False,
+    capacity: Annotated[
+        bool, typer.Option("--capacity", help="What rate is kept up with, and the latency at half of it, instead.")
+    ] = False,
     largest: Annotated[
         int, typer.Option(min=1000, max=MATCHES_MAX, help="How many matches wait at most, with --growth.")
     ] = LARGEST,
@@ -68,6 +73,8 @@ def bench(
         _refuse("--compare and --traces are both given; keep one of the two")
     if growth and (rate is not None or backlog is not None or compare or traces):
         _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare and --traces")
+    if capacity and (rate is not None or compare or traces or growth):
+        _refuse("--capacity finds its own rate; leave out --rate, --compare, --traces and --growth")
     if traces and simulator:
         _refuse("--traces are sent to the stub; leave out --simulator")
     setup = Setup(
@@ -83,13 +90,22 @@ def bench(
     if load.matches > MATCHES_MAX:
         _refuse(f"--rate times --seconds is {load.matches:,} matches; at most {MATCHES_MAX:,}")
     others = (Side.BARE,) * compare + (Side.TRACED,) * traces
-    from allocator.cli.bench.run import grow, guarded, measure
+    from allocator.cli.bench.capacity import Capacity
+    from allocator.cli.bench.growth import Growth
+    from allocator.cli.bench.run import find_capacity, grow, guarded, measure, say
     from allocator.service.process import run_loop
 
     counted = rounds or (COMPARED_ROUNDS if others else 1)
     sides = (Side.ALLOCATOR, *others)
     if growth:
-        raise typer.Exit(run_loop(guarded(grow(setup, largest, counted, as_json=as_json))))
+        growing = Growth(setup, largest=largest, rounds=counted, say=say)
+        raise typer.Exit(run_loop(guarded(grow(growing, as_json=as_json))))
+    if capacity:
+        drained = backlog or BACKLOG
+        sought = Capacity(
+            setup, backlog=drained, seconds=seconds, arrivals=arrivals, seed=seed, rounds=counted, say=say
+        )
+        raise typer.Exit(run_loop(guarded(find_capacity(sought, as_json=as_json))))
     raise typer.Exit(run_loop(guarded(measure(setup, load, sides, counted, as_json=as_json))))
 
 

@@ -80,7 +80,7 @@ class Report:
             "machine": dict(self.machine),
             "complete": self.complete,
             "sides": {
-                side.value: {"median": self.medians(side), "rounds": [_round(each) for each in self.of(side)]}
+                side.value: {"median": self.medians(side), "rounds": [without_plots(each) for each in self.of(side)]}
                 for side in Side
                 if self.of(side)
             },
@@ -101,7 +101,8 @@ def load_kind(load: Load) -> str:
             return "waiting"
 
 
-def _round(each: Round) -> dict[str, Any]:
+def without_plots(each: Round) -> dict[str, Any]:
+    """A round for a program."""
     return {name: value for name, value in asdict(each).items() if name not in _PLOTTED}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import statistics
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,8 @@ class Round:
     """Redis took the entry to allocated, less the calls' time as the worker saw it; from the announcements."""
     sent_late_ms: Percentiles
     """How late the bench was; included in `added_ms`."""
+    falls_behind: float
+    """Of what came in the second half of an open loop, the share that was left for later; 0 for any other load."""
     worker_cpu_ms: float | None
     provider_cpu_ms: float | None
     bench_cpu_ms: float
@@ -67,6 +70,8 @@ class Round:
 
 
 SLICES = 40
+BEHIND_MAX = 0.01
+"""A rate is kept up with where no larger share of what comes is left for later."""
 
 
 async def in_turn(
@@ -188,6 +193,7 @@ def _round(rig: Rig, fleet: Fleet, matchmaker: Matchmaker, started: Reading, end
         added_ms=percentiles(added) if added else None,
         engine_added_ms=_engine_added_ms(matchmaker.events) if is_open_loop else None,
         sent_late_ms=percentiles(sorted(1000 * late for late in matchmaker.lateness_seconds)),
+        falls_behind=falls_behind(matchmaker.due_at, matchmaker.answered_at) if is_open_loop else 0.0,
         worker_cpu_ms=_each_ms(started.workers_cpu_seconds, ended.workers_cpu_seconds, counted),
         provider_cpu_ms=_each_ms(started.provider_cpu_seconds, ended.provider_cpu_seconds, counted),
         bench_cpu_ms=1000 * (ended.bench_cpu_seconds - started.bench_cpu_seconds) / counted,
@@ -215,6 +221,22 @@ def _added_ms(matchmaker: Matchmaker, provider_ms: float) -> list[float]:
     pairs = zip(matchmaker.due_at, matchmaker.answered_at, strict=True)
     since = matchmaker.warm
     return sorted(1000 * (read - due) - provider_ms for due, read in list(pairs)[since:] if read)
+
+
+def falls_behind(due_at: Sequence[float], answered_at: Sequence[float]) -> float:
+    """How much faster answers fall back than time goes on, from the third quarter to the last; 0 where they do not."""
+    half, quarter = len(due_at) // 2, len(due_at) // 4
+    if not all(answered_at[half:]):
+        return 1.0
+    if quarter == 0:
+        return 0.0
+    third, last = slice(half, -quarter), slice(-quarter, None)
+    waits = [
+        statistics.median(read - due for due, read in zip(due_at[each], answered_at[each], strict=True))
+        for each in (third, last)
+    ]
+    passed = statistics.median(due_at[last]) - statistics.median(due_at[third])
+    return max(0.0, (waits[1] - waits[0]) / passed) if passed > 0 else 0.0
 
 
 def _engine_added_ms(events: Sequence[bytes]) -> Percentiles | None:

@@ -11,12 +11,13 @@ import os
 import platform
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
 
-from allocator.cli.bench.growth import Growth, GrowthReport, show_growth
+from allocator.cli.bench.capacity import Capacity, show_capacity
+from allocator.cli.bench.growth import Growth, show_growth
 from allocator.cli.bench.plan import Load, Setup, Side
 from allocator.cli.bench.report import Report
 from allocator.cli.bench.rig import Rig
@@ -25,6 +26,8 @@ from allocator.cli.bench.screen import progress, said, show
 from allocator.cli.stage import StageError, stop_signals
 from allocator.redis_io.errors import RedisFault, RedisUrlError
 from allocator.redis_io.server import describe_server
+
+T = TypeVar("T")
 
 EXIT_DONE, EXIT_BAD, EXIT_USAGE, EXIT_SERVER = 0, 1, 2, 3
 
@@ -62,28 +65,49 @@ async def measure(setup: Setup, load: Load, sides: Sequence[Side], rounds: int, 
     return EXIT_DONE if report.complete else EXIT_BAD
 
 
-async def grow(setup: Setup, largest: int, rounds: int, *, as_json: bool) -> int:
+async def grow(growth: Growth, *, as_json: bool) -> int:
     """Measure the cost at each size and print it."""
-    stop, err = asyncio.Event(), Console(stderr=True)
+    report = await _unless_stopped(growth.measure(), "all sizes were measured")
+    if report is None:
+        return EXIT_BAD
+    if as_json:
+        typer.echo(json.dumps(report.to_data(), indent=2))
+    else:
+        show_growth(report, Console())
+    return EXIT_DONE
+
+
+async def find_capacity(capacity: Capacity, *, as_json: bool) -> int:
+    """Find what is kept up with, measure at half of it, and print both."""
+    report = await _unless_stopped(capacity.measure(), "all rounds were complete")
+    if report is None:
+        return EXIT_BAD
+    if as_json:
+        typer.echo(json.dumps(report.to_data(), indent=2))
+    else:
+        show_capacity(report, Console())
+    return EXIT_DONE if report.complete else EXIT_BAD
+
+
+def say(line: str) -> None:
+    """Tell how it goes on."""
+    Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+async def _unless_stopped(measure: Coroutine[Any, Any, T], whole: str) -> T | None:
+    """What is measured; None where a signal came before."""
+    stop = asyncio.Event()
     stop_signals(stop)
-    growth = Growth(
-        setup, largest=largest, rounds=rounds, say=lambda line: err.print(line, highlight=False, soft_wrap=True)
-    )
-    measuring = asyncio.get_running_loop().create_task(growth.measure())
+    measuring = asyncio.get_running_loop().create_task(measure)
     stopped = asyncio.get_running_loop().create_task(stop.wait())
     await asyncio.wait([measuring, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     if not measuring.done():
         measuring.cancel()
         await asyncio.gather(measuring, return_exceptions=True)
-        typer.echo("stopped before all sizes were measured", err=True)
-        return EXIT_BAD
-    report: GrowthReport = await measuring
-    if as_json:
-        typer.echo(json.dumps(report.to_data(), indent=2))
-    else:
-        show_growth(report, Console())
-    return EXIT_DONE
+        typer.echo(f"stopped before {whole}", err=True)
+        return None
+    return await measuring
 
 
 async def _machine(rig: Rig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from allocator.cli.bench.plan import Backlog, Load, OpenLoop, Setup, Side, Waiting
 from allocator.cli.bench.report import Report
-from allocator.cli.bench.rounds import Round
+from allocator.cli.bench.rounds import BEHIND_MAX, Round
 
 _ROWS = (
     ("allocations a second", "allocations_per_second", "{:,.0f}"),
@@ -124,6 +124,11 @@ def _notes(report: Report) -> list[RenderableType]:
     busy = max(each.others_cores or 0.0 for each in report.rounds)
     if busy > BUSY_CORES:
         notes.append(f"others kept up to {busy:.1f} cores busy meanwhile: read worker CPU rather than rate and latency")
+    notes += [
+        f"{side.value} fell behind by {behind:.0%}: these are the latencies of a queue that grows; take a lower --rate"
+        for side in Side
+        if (behind := max((each.falls_behind for each in report.of(side)), default=0.0)) > BEHIND_MAX
+    ]
     notes += [
         f"{each.side.value}: {each.unanswered} matches without an answer, {each.ended_otherwise} not allocated"
         for each in report.rounds

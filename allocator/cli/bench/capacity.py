@@ -1,0 +1,164 @@
+"""What rate of arrivals a fleet keeps up with on this machine, and how long a match takes at half of it.
+
+In: a setup, how long each rate is kept up, how often all of it is done. Out: a `CapacityReport`. A fleet keeps up with
+a rate while it serves 99 of 100 that come, so that no queue grows. That is less than what a backlog drains at, where
+one round trip serves many; so the rate is sought between nothing and that, by halving what is left. Half of it is
+measured at once after it, since a machine's speed may change from one minute to the next.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from allocator.cli.bench.plan import Arrivals, Backlog, OpenLoop, Setup, Side
+from allocator.cli.bench.report import without_plots
+from allocator.cli.bench.rig import Rig
+from allocator.cli.bench.rounds import BEHIND_MAX, Percentiles, Round, run_round
+from allocator.cli.bench.screen import progress
+from allocator.cli.stage import StageError
+
+HALVINGS = 5
+"""So often the span is halved: the answer is that of a thirty-second of the drain's rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One search and what followed; rates in matches a second."""
+
+    drained: float
+    """Of a backlog."""
+    capacity: float
+    half: Round
+    """At half of the capacity."""
+
+    @property
+    def added_ms(self) -> Percentiles:
+        """At half of the capacity."""
+        assert self.half.added_ms is not None  # noqa: S101 - of every open loop
+        return self.half.added_ms
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityReport:
+    """All rounds, at least one."""
+
+    rounds: tuple[Found, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every match at half of the capacity was given a server."""
+        return not any(each.half.unanswered or each.half.ended_otherwise for each in self.rounds)
+
+    def median(self) -> dict[str, Any]:
+        """The median of each number over the rounds."""
+        added = [asdict(each.added_ms) for each in self.rounds]
+        cpu = [each.half.worker_cpu_ms for each in self.rounds if each.half.worker_cpu_ms is not None]
+        return {
+            "drained_per_second": statistics.median(each.drained for each in self.rounds),
+            "capacity_per_second": statistics.median(each.capacity for each in self.rounds),
+            "added_ms": {name: statistics.median(each[name] for each in added) for name in added[0]},
+            "worker_cpu_ms": statistics.median(cpu) if cpu else None,
+        }
+
+    def to_data(self) -> dict[str, Any]:
+        """The whole of it for a program; latencies and costs are those at half of the capacity."""
+        rounds = [
+            {
+                "drained_per_second": each.drained,
+                "capacity_per_second": each.capacity,
+                "half": without_plots(each.half),
+            }
+            for each in self.rounds
+        ]
+        return {"complete": self.complete, "median": self.median(), "rounds": rounds}
+
+
+class Capacity:
+    """One run of so many rounds."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        backlog: int,
+        seconds: float,
+        arrivals: Arrivals,
+        seed: int,
+        rounds: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """`backlog`: how many are drained first; `seconds`: how long each rate is kept up."""
+        self._setup = setup
+        self._backlog = backlog
+        self._seconds = seconds
+        self._arrivals = arrivals
+        self._seed = seed
+        self._rounds = rounds
+        self._say = say
+
+    async def measure(self) -> CapacityReport:
+        """Search and measure. StageError: a process did not start, or there is no rate that is kept up with."""
+        async with Rig(self._setup) as rig:
+            return CapacityReport(tuple([await self._round(rig) for _ in range(self._rounds)]))
+
+    async def _round(self, rig: Rig) -> Found:
+        async def at(rate: float) -> Round:
+            found = await run_round(rig, Side.ALLOCATOR, OpenLoop(rate, self._seconds, self._arrivals, self._seed))
+            behind = "" if found.falls_behind <= BEHIND_MAX else f", falls behind by {found.falls_behind:.0%}"
+            self._say(progress(found) + behind)
+            return found
+
+        async def keeps_up(rate: float) -> bool:
+            return (await at(rate)).falls_behind <= BEHIND_MAX
+
+        drain = await run_round(rig, Side.ALLOCATOR, Backlog(self._backlog))
+        self._say(f"{progress(drain)}, of a backlog")
+        capacity = await highest(drain.allocations_per_second, keeps_up)
+        if capacity == 0:
+            raise StageError("no rate was kept up with: look what else runs on this machine, or take more --seconds")
+        self._say(f"keeps up with {capacity:,.0f} a second; at half of it:")
+        return Found(drain.allocations_per_second, capacity, await at(capacity / 2))
+
+
+async def highest(limit: float, keeps_up: Callable[[float], Awaitable[bool]]) -> float:
+    """The highest rate under the limit that is kept up with, as far as some halvings tell; 0 where none was."""
+    low, high = 0.0, limit
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if await keeps_up(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def show_capacity(report: CapacityReport, console: Console) -> None:
+    """Print it as a table."""
+    table = Table(title="what the workers keep up with, and what they add at half of it", title_justify="left")
+    for name in ("", "drained a second", "keeps up with", "half: p50 ms", "p99 ms", "p99.9 ms", "worker CPU ms"):
+        table.add_column(name, justify="right")
+    for number, each in enumerate(report.rounds, start=1):
+        added = each.added_ms
+        latencies = (added.p50, added.p99, added.p999)
+        table.add_row(f"round {number}", *_cells(each.drained, each.capacity, latencies, each.half.worker_cpu_ms))
+    if len(report.rounds) > 1:
+        median = report.median()
+        latencies = tuple(median["added_ms"][name] for name in ("p50", "p99", "p999"))
+        rates = (median["drained_per_second"], median["capacity_per_second"])
+        table.add_row("median", *_cells(*rates, latencies, median["worker_cpu_ms"]))
+    console.print(table)
+
+
+def _cells(drained: float, capacity: float, latencies: Sequence[float], cpu_ms: float | None) -> list[str]:
+    return [
+        f"{drained:,.0f}",
+        f"{capacity:,.0f}",
+        *(f"{each:.2f}" for each in latencies),
+        "-" if cpu_ms is None else f"{cpu_ms:.3f}",
+    ]

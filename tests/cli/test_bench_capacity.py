@@ -1,0 +1,82 @@
+"""`allocator bench --capacity`: which rate counts as kept up with, and how it is sought; never how high it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from allocator.cli.bench.capacity import HALVINGS, highest
+from allocator.cli.bench.rounds import falls_behind
+
+PATIENCE_SECONDS = 120.0
+
+
+@pytest.mark.parametrize(
+    ("growth", "behind"),
+    [
+        pytest.param(0.0, 0.0, id="all are served as they come"),
+        pytest.param(0.1, 0.1, id="one in ten is left for later"),
+        pytest.param(-0.2, 0.0, id="what had gathered is worked off"),
+    ],
+)
+def test_a_queue_that_grows_shows_in_the_second_half(growth: float, behind: float) -> None:
+    due_at = [number / 100 for number in range(400)]
+    warming_up = [due + 5.0 for due in due_at[:200]]
+    later = [due + 1.0 + growth * (due - 2.0) for due in due_at[200:]]
+    assert falls_behind(due_at, warming_up + later) == pytest.approx(behind, abs=1e-6)
+
+
+def test_who_gave_no_answer_in_the_end_fell_behind_wholly() -> None:
+    due_at = [1 + number / 100 for number in range(400)]
+    assert falls_behind(due_at, [*due_at[:-1], 0.0]) == 1.0
+    assert falls_behind(due_at, [0.0, *due_at[1:]]) == 0.0, "the first half only warms up"
+    for few in range(4):
+        assert falls_behind(due_at[:few], due_at[:few]) == 0.0
+
+
+@pytest.mark.parametrize("capacity", [0.0, 20.0, 500.0, 777.0, 5000.0])
+async def test_the_highest_rate_is_found_to_a_step_and_none_that_is_not_kept_up_with(capacity: float) -> None:
+    asked: list[float] = []
+
+    async def keeps_up(rate: float) -> bool:
+        asked.append(rate)
+        return rate <= capacity
+
+    found = await highest(1000.0, keeps_up)
+    step = 1000.0 / 2**HALVINGS
+    assert found <= capacity
+    assert min(capacity, 1000.0) - found <= step
+    assert found in {0.0, *asked}
+    assert len(asked) == HALVINGS
+
+
+async def test_the_search_and_the_half_are_told_as_json(tmp_path: Path) -> None:
+    options = ("--capacity", "--seconds", "1", "--backlog", "300", "--no-pin", "--json")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "allocator", "bench", *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        out, err = await process.communicate()
+
+    assert process.returncode == 0, err.decode()
+    report = json.loads(out)
+    (only,) = report["rounds"]
+    assert report["complete"]
+    assert 0 < only["capacity_per_second"] < only["drained_per_second"]
+    assert only["half"]["allocated"] == pytest.approx(only["capacity_per_second"] / 2, abs=1)
+    assert report["median"]["added_ms"] == only["half"]["added_ms"]
+    assert report["median"]["capacity_per_second"] == only["capacity_per_second"]
+    lines = [line for line in err.decode().splitlines() if line.startswith("allocator")]
+    assert len(lines) == 1 + HALVINGS + 1
+    kept_up = [line for line in lines[1:-1] if "falls behind" not in line]
+    assert len(kept_up) >= 1
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - a Path's own is not for async functions
