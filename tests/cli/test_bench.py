@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -13,13 +14,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from allocator.cli.bench.matchmaker import Matchmaker
-from allocator.cli.bench.pace import THREAD_SECONDS, Pace
+from allocator.cli.bench.pace import Pace
 from allocator.cli.bench.plan import Arrivals, Backlog, Cores, OpenLoop, Setup, Side, Waiting, share_out
 from allocator.cli.bench.report import Report
 from allocator.cli.bench.rig import Rig
@@ -147,6 +148,12 @@ def test_options_that_do_not_go_together_are_refused_by_name(options: tuple[str,
 class LoopPace(Pace):
     """By the loop's own clock, which may be a virtual one."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -220,12 +227,29 @@ async def test_a_file_that_is_being_written_anew_already_does_not_end_the_bench(
     assert wire.begun == 1
 
 
-@pytest.mark.parametrize("seconds", [-1.0, THREAD_SECONDS / 10, THREAD_SECONDS * 3])
+@pytest.mark.parametrize("seconds", [-1.0, 1e-9, 0.0003, 0.01])
 async def test_a_pace_never_comes_before_its_moment(seconds: float) -> None:
-    pace = Pace()
-    moment = pace.now() + seconds
-    await pace.until(moment)
-    assert moment <= pace.now() < moment + 1 + max(0.0, -seconds)
+    with Pace() as pace:
+        moment = pace.now() + seconds
+        await pace.until(moment)
+        assert moment <= pace.now() < moment + 1 + max(0.0, -seconds)
+
+
+async def test_an_alarm_for_who_waits_no_more_harms_nobody() -> None:
+    with Pace() as pace:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await pace.until(pace.now() + 0.02)
+        await asyncio.sleep(0.03)
+        moment = pace.now() + 0.01
+        waiting = asyncio.get_running_loop().create_task(pace.until(moment))
+        await waiting
+        assert pace.now() >= moment
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await pace.until(pace.now() + 0.05)
+    await asyncio.sleep(0.08)  # the alarm's own way is to end the process
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_each_answer_lets_one_more_match_in(run_virtually: RunVirtually) -> None:

@@ -131,11 +131,12 @@ class Matchmaker:
     async def _send_at(self, moments: Sequence[float]) -> None:
         requests = self._requests(len(moments))  # made beforehand: sending is not to cost the others their core
         since, sent = self._pace.now(), 0
-        while sent < len(moments):
-            await self._pace.until(since + moments[sent])
-            end = min(bisect_right(moments, self._pace.now() - since, sent), sent + SENT_AT_ONCE)
-            await self._send([since + moment for moment in moments[sent:end]], requests[sent:end])
-            sent = end
+        with self._pace:
+            while sent < len(moments):
+                await self._pace.until(since + moments[sent])
+                end = min(bisect_right(moments, self._pace.now() - since, sent), sent + SENT_AT_ONCE)
+                await self._send([since + moment for moment in moments[sent:end]], requests[sent:end])
+                sent = end
 
     async def _send(self, due_at: Sequence[float], requests: Sequence[str]) -> None:
         now = self._pace.now()
