@@ -9,6 +9,8 @@
     meters      CPU, memory and commands, of each process and of Redis
     rounds      one round, and rounds in turn
     report      rounds in numbers: medians, ratios, JSON
+    pace        time, and waits to some hundredths of a millisecond
+    capacity    the rate that is kept up with, and the latency at half of it
     growth      the cost as backlog, regions and kept answers grow
     screen      the same for a person: tables and a plot
 

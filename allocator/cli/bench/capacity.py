@@ -1,8 +1,8 @@
 """What rate of arrivals a fleet keeps up with on this machine, and how long a match takes at half of it.
 
 In: a setup, how long each rate is kept up, how often all of it is done. Out: a `CapacityReport`. A fleet keeps up with
-a rate while it serves 99 of 100 that come, so that no queue grows. That is less than what a backlog drains at, where
-one round trip serves many; so the rate is sought between nothing and that, by halving what is left. Half of it is
+a rate while it serves 99 of 100 that come, so that no queue grows. It keeps up with no more than a backlog drains at,
+where a round trip serves most; so the rate is sought between nothing and that, by halving what is left. Half of it is
 measured at once after it, since a machine's speed may change from one minute to the next.
 """
 
