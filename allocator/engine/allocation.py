@@ -278,13 +278,12 @@ class Allocation:
             may_park=self._may_park,
             called_to=self._called_to,
         )
-        loop = parts.loop
-        since = loop.time()
-        noting = loop.call_later(NOTE_SECONDS, self._begin_note, route) if course.attempts else None
+        since = parts.now()
+        noting = parts.loop.call_later(NOTE_SECONDS, self._begin_note, route) if course.attempts else None
         try:
             got = await ticket.wait(seconds)
         finally:
-            course.gate_seconds += loop.time() - since
+            course.gate_seconds += parts.now() - since
             if noting is not None:
                 noting.cancel()
         return NoPermit.LOOK_AGAIN if got is NoPermit.TIME_IS_UP and changes else got
@@ -318,10 +317,9 @@ class Allocation:
             return True
         if (self.hold.doubtful or course.lapsed_at is not None) and course.attempts[-1].outcome is Outcome.ADOPTED:
             return True  # it may be in play
-        loop = parts.loop
-        since, left_seconds = loop.time(), course.remaining_seconds(parts)
+        since, left_seconds = parts.now(), course.remaining_seconds(parts)
         reason = await why_not_ready(end.session, check, parts.answers, seconds_max=left_seconds)
-        course.provider_seconds += loop.time() - since
+        course.provider_seconds += parts.now() - since
         if reason is None:
             return True
         destination = end.candidate.destination
@@ -378,7 +376,7 @@ class Allocation:
         now_ms = parts.broker.now_ms()
         last = ending(end, course, parts.policy, now_ms=now_ms, condemn=condemn)
         self.committing = True
-        since = parts.loop.time()
+        since = parts.now()
         match await parts.insist("commit", lambda: parts.broker.commit(last)):
             case Stale():
                 await self._leave_nothing(end)
@@ -389,9 +387,9 @@ class Allocation:
             case Done() | Already():
                 pass
         self.left = None
-        now = parts.loop.time()
-        total_seconds = (now_ms - self.hold.enqueued_at_ms) / 1000 + now - since
+        commit_seconds, leg_seconds = parts.now() - since, parts.loop.time() - self.began_at
+        total_seconds = (now_ms - self.hold.enqueued_at_ms) / 1000 + commit_seconds
         parts.observe(
-            told(end, course, parts.policy, total_seconds, commit_seconds=now - since, leg_seconds=now - self.began_at)
+            told(end, course, parts.policy, total_seconds, commit_seconds=commit_seconds, leg_seconds=leg_seconds)
         )
         return True

@@ -156,7 +156,7 @@ class Call:
             parts.budget.first(destination.provider)
         timeout = min(parts.policy.call_timeout_seconds[destination.provider], self._left_seconds)
         spec = course.spec_at(destination.provider, parts.policy)
-        since = self._called_at = self._now()
+        self._called_at, since = self._now(), parts.now()
         outcome: StartOutcome = Unknown(None, "the call did not come back")
         try:
             outcome = await parts.providers[destination.provider].start(
@@ -167,7 +167,7 @@ class Call:
             outcome = Unknown(None, type(error).__name__)
         finally:
             self._permit.lane.finish(served=isinstance(outcome, _SERVED))
-        self._seconds = self._now() - since
+        self._seconds = parts.now() - since
         course.provider_seconds += self._seconds
         course.unauthorized = outcome.message if isinstance(outcome, CredentialRefused) else ""
         if isinstance(outcome, Created):
@@ -231,7 +231,7 @@ class Call:
     async def _judged(self, outcome: NoRoom, provisional: Outcome, attempt: int, closings: int) -> None:
         """Shut the destination or slow it down, by what the push-back meant."""
         course, lane, parts = self._course, self._permit.lane, self._parts
-        since = self._now()
+        since = parts.now()
         verdict = await parts.judgement.of(lane, course.request.image)
         said = _VERDICTS.get(verdict, provisional)
         course.call_it(attempt, said)
@@ -240,7 +240,7 @@ class Call:
         if slow and lane.rate is not None and lane.rate > SLOWEST_RATE:
             before = lane.rate
             try:
-                begun_seconds_ago = self._now() - since + self._seconds
+                begun_seconds_ago = parts.now() - since + self._seconds
                 lane.rate = await parts.gate.slow(lane.own, begun_seconds_ago)
                 if self._permit.probe or self._permit.doubted:
                     await parts.gate.open(lane.limits)

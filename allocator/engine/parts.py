@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from allocator.broker.aftermath import Aftermath
 from allocator.broker.broker import Broker
 from allocator.broker.parking import Parking
 from allocator.engine.budget import RetryBudget
+from allocator.engine.clock import fine_clock
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
 from allocator.engine.lookups import LookUps
@@ -77,6 +78,8 @@ class Parts:
     """Whether operators want nothing taken up."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     """Whose clock counts. Asked for anew, it costs a system call each time (Python 3.11)."""
+    now: Callable[[], float] = field(init=False)
+    """The fine clock, for durations."""
     look_ups: LookUps = field(init=False)
     judgement: Judgement = field(init=False)
     budget: RetryBudget = field(init=False)
@@ -84,6 +87,7 @@ class Parts:
     routes: Routes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.now = fine_clock(self.loop)
         self.look_ups = LookUps(self.lanes, self.providers, self.observe)
         self.judgement = Judgement(self.gate, self.look_ups, self.observe)
         self.budget = RetryBudget(self.gate, self.lanes)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from allocator.contract.request import Priority
 from allocator.contract.values import quick
+from allocator.engine.clock import fine_clock
 
 if TYPE_CHECKING:
     from allocator.engine.lane import Lane
@@ -51,10 +52,12 @@ class Ticket:
 
     __slots__ = (
         "_called_to",
+        "_came",
         "_joined",
         "_lanes",
         "_loop",
         "_next",
+        "_now",
         "_overflow",
         "_overflow_seconds",
         "_since",
@@ -87,6 +90,8 @@ class Ticket:
         self._joined: list[Lane] = []
         self._overflow_seconds = overflow_seconds
         self._since = self._loop.time()
+        self._now = fine_clock(self._loop)
+        self._came = self._now()
         self._overflow: asyncio.TimerHandle | None = None
 
     def __lt__(self, other: Ticket) -> bool:
@@ -126,7 +131,7 @@ class Ticket:
 
     def serve(self, lane: Lane, *, probe: bool, doubted: bool) -> None:
         """Give the permit; called by a lane that has found the ticket live."""
-        self._end(Permit(lane, self._loop.time() - self._since, probe, doubted))
+        self._end(Permit(lane, self._now() - self._came, probe, doubted))
 
     def lane_shut(self, lane: Lane) -> None:
         """Go on to the next lane at once, where the one that shut is the last one joined."""

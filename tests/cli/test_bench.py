@@ -102,7 +102,7 @@ async def test_an_open_loop_tells_the_added_latency_and_leaves_a_borrowed_server
     (only,) = report["sides"]["allocator"]["rounds"]
     assert only["allocated"] == 200
     assert 0 <= only["falls_behind"] < 1
-    for latency in ("added_ms", "engine_added_ms", "sent_late_ms"):
+    for latency in ("added_ms", "less_calls_ms", "sent_late_ms"):
         found = only[latency]
         assert found["p50"] <= found["p99"] <= found["p999"] <= found["longest"], latency
     assert only["redis_scripts"] > 0
@@ -307,7 +307,7 @@ def a_round(side: Side, rate: float) -> Round:
         seconds=1.0,
         allocations_per_second=rate,
         added_ms=None,
-        engine_added_ms=None,
+        less_calls_ms=None,
         sent_late_ms=nothing,
         falls_behind=0.0,
         worker_cpu_ms=1000 / rate,

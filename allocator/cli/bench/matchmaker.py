@@ -160,3 +160,8 @@ class Matchmaker:
         count = len(self._regions)
         regions = [self._regions[(number + place) % count] for place in range(min(2, count))]
         return json.dumps({"id": f"{self._name}-{number}", "image": "bench", "regions": regions})
+
+
+def number_of(request_id: str) -> int:
+    """Which match of its round it is, from 0."""
+    return int(request_id.rpartition("-")[2])

@@ -27,7 +27,7 @@ NUMBERS = (
     "worker_peak_mb",
 )
 """Fields of a round with a median, and a ratio where both sides have them."""
-LATENCIES = ("added_ms", "engine_added_ms", "sent_late_ms")
+LATENCIES = ("added_ms", "less_calls_ms", "sent_late_ms")
 _PLOTTED = ("added_all_ms", "answered_in_slices")
 
 Medians = dict[str, Any]

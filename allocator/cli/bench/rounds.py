@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from allocator.cli.bench.matchmaker import Matchmaker
+from allocator.cli.bench.matchmaker import Matchmaker, number_of
 from allocator.cli.bench.meters import Reading, peak_mb, read_meters
 from allocator.cli.bench.plan import Backlog, Load, OpenLoop, Side, Waiting
 from allocator.cli.bench.rig import Fleet, Rig, fresh_keys
@@ -46,8 +46,8 @@ class Round:
     allocations_per_second: float
     added_ms: Percentiles | None
     """Moment it was to be sent to answer read, less the provider's latency; None for what waits in a backlog."""
-    engine_added_ms: Percentiles | None
-    """Redis took the entry to allocated, less the calls' time as the worker saw it; from the announcements."""
+    less_calls_ms: Percentiles | None
+    """The same less the calls' own time as the worker saw it, of those whose announcements were kept."""
     sent_late_ms: Percentiles
     """How late the bench was; included in `added_ms`."""
     falls_behind: float
@@ -191,7 +191,7 @@ def _round(rig: Rig, fleet: Fleet, matchmaker: Matchmaker, started: Reading, end
         seconds=seconds,
         allocations_per_second=counted / seconds,
         added_ms=percentiles(added) if added else None,
-        engine_added_ms=_engine_added_ms(matchmaker.events) if is_open_loop else None,
+        less_calls_ms=_less_calls_ms(matchmaker) if is_open_loop else None,
         sent_late_ms=percentiles(sorted(1000 * late for late in matchmaker.lateness_seconds)),
         falls_behind=falls_behind(matchmaker.due_at, matchmaker.answered_at) if is_open_loop else 0.0,
         worker_cpu_ms=_each_ms(started.workers_cpu_seconds, ended.workers_cpu_seconds, counted),
@@ -239,13 +239,13 @@ def falls_behind(due_at: Sequence[float], answered_at: Sequence[float]) -> float
     return max(0.0, (waits[1] - waits[0]) / passed) if passed > 0 else 0.0
 
 
-def _engine_added_ms(events: Sequence[bytes]) -> Percentiles | None:
+def _less_calls_ms(matchmaker: Matchmaker) -> Percentiles | None:
     added = []
-    for event in events:
+    for event in matchmaker.events:
         data = json.loads(event)["data"]
-        if "allocated_at" in data:
-            called = sum(attempt["duration_ms"] for attempt in data["attempts"])
-            added.append(data["allocated_at"] - data["enqueued_at"] - called)
+        number = number_of(data["request_id"])
+        total_ms = 1000 * (matchmaker.answered_at[number] - matchmaker.due_at[number])
+        added.append(total_ms - sum(attempt["duration_ms"] for attempt in data.get("attempts", ())))
     return percentiles(sorted(added)) if added else None
 
 

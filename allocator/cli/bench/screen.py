@@ -26,7 +26,7 @@ _ROWS = (
 )
 _LATENCY_ROWS = (
     ("added ms p50/p99/p99.9", "added_ms"),
-    ("  in the engine", "engine_added_ms"),
+    ("  less the calls", "less_calls_ms"),
     ("  sent late by us", "sent_late_ms"),
 )
 _BARS = "▁▂▃▄▅▆▇█"
