@@ -9,7 +9,7 @@ measured at once after it, since a machine's speed may change from one minute to
 from __future__ import annotations
 
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,10 +38,11 @@ class Found:
     """At half of the capacity."""
 
     @property
-    def added_ms(self) -> Percentiles:
-        """At half of the capacity."""
-        assert self.half.added_ms is not None  # noqa: S101 - of every open loop
-        return self.half.added_ms
+    def latencies(self) -> dict[str, Percentiles]:
+        """What is added at half of the capacity, and the same less the calls' own time."""
+        added, less_calls = self.half.added_ms, self.half.less_calls_ms
+        assert added is not None  # noqa: S101 - of every open loop
+        return {"added_ms": added, "less_calls_ms": less_calls or added}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +58,17 @@ class CapacityReport:
 
     def median(self) -> dict[str, Any]:
         """The median of each number over the rounds."""
-        added = [asdict(each.added_ms) for each in self.rounds]
         cpu = [each.half.worker_cpu_ms for each in self.rounds if each.half.worker_cpu_ms is not None]
         return {
             "drained_per_second": statistics.median(each.drained for each in self.rounds),
             "capacity_per_second": statistics.median(each.capacity for each in self.rounds),
-            "added_ms": {name: statistics.median(each[name] for each in added) for name in added[0]},
+            **{name: self._median_of(name) for name in self.rounds[0].latencies},
             "worker_cpu_ms": statistics.median(cpu) if cpu else None,
         }
+
+    def _median_of(self, name: str) -> dict[str, float]:
+        found = [asdict(each.latencies[name]) for each in self.rounds]
+        return {share: statistics.median(each[share] for each in found) for share in found[0]}
 
     def to_data(self) -> dict[str, Any]:
         """The whole of it for a program; latencies and costs are those at half of the capacity."""
@@ -140,25 +144,21 @@ async def highest(limit: float, keeps_up: Callable[[float], Awaitable[bool]]) ->
 
 def show_capacity(report: CapacityReport, console: Console) -> None:
     """Print it as a table."""
-    table = Table(title="what the workers keep up with, and what they add at half of it", title_justify="left")
-    for name in ("", "drained a second", "keeps up with", "half: p50 ms", "p99 ms", "p99.9 ms", "worker CPU ms"):
+    table = Table(title="what the workers keep up with, and the ms they add at half of it", title_justify="left")
+    for name in ("", "drained a second", "keeps up with", "p50", "p99", "less the calls p50", "p99", "worker CPU ms"):
         table.add_column(name, justify="right")
     for number, each in enumerate(report.rounds, start=1):
-        added = each.added_ms
-        latencies = (added.p50, added.p99, added.p999)
-        table.add_row(f"round {number}", *_cells(each.drained, each.capacity, latencies, each.half.worker_cpu_ms))
+        table.add_row(f"round {number}", *_cells(CapacityReport((each,)).median()))
     if len(report.rounds) > 1:
-        median = report.median()
-        latencies = tuple(median["added_ms"][name] for name in ("p50", "p99", "p999"))
-        rates = (median["drained_per_second"], median["capacity_per_second"])
-        table.add_row("median", *_cells(*rates, latencies, median["worker_cpu_ms"]))
+        table.add_row("median", *_cells(report.median()))
     console.print(table)
 
 
-def _cells(drained: float, capacity: float, latencies: Sequence[float], cpu_ms: float | None) -> list[str]:
+def _cells(median: dict[str, Any]) -> list[str]:
+    cpu_ms = median["worker_cpu_ms"]
     return [
-        f"{drained:,.0f}",
-        f"{capacity:,.0f}",
-        *(f"{each:.2f}" for each in latencies),
+        f"{median['drained_per_second']:,.0f}",
+        f"{median['capacity_per_second']:,.0f}",
+        *(f"{median[name][share]:.2f}" for name in ("added_ms", "less_calls_ms") for share in ("p50", "p99")),
         "-" if cpu_ms is None else f"{cpu_ms:.3f}",
     ]
