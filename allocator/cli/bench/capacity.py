@@ -9,7 +9,7 @@ measured at once after it, since a machine's speed may change from one minute to
 from __future__ import annotations
 
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,13 +36,8 @@ class Found:
     capacity: float
     half: Round
     """At half of the capacity."""
-
-    @property
-    def latencies(self) -> dict[str, Percentiles]:
-        """What is added at half of the capacity, and the same less the calls' own time."""
-        added, less_calls = self.half.added_ms, self.half.less_calls_ms
-        assert added is not None  # noqa: S101 - of every open loop
-        return {"added_ms": added, "less_calls_ms": less_calls or added}
+    latencies: Mapping[str, Percentiles]
+    """What is added there, and the same less the calls' own time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,51 +78,46 @@ class CapacityReport:
         return {"complete": self.complete, "median": self.median(), "rounds": rounds}
 
 
+@dataclass(frozen=True, slots=True)
 class Capacity:
     """One run of so many rounds."""
 
-    def __init__(
-        self,
-        setup: Setup,
-        *,
-        backlog: int,
-        seconds: float,
-        arrivals: Arrivals,
-        seed: int,
-        rounds: int,
-        say: Callable[[str], None],
-    ) -> None:
-        """`backlog`: how many are drained first; `seconds`: how long each rate is kept up."""
-        self._setup = setup
-        self._backlog = backlog
-        self._seconds = seconds
-        self._arrivals = arrivals
-        self._seed = seed
-        self._rounds = rounds
-        self._say = say
+    setup: Setup
+    backlog: int
+    """How many are drained first."""
+    seconds: float
+    """How long each rate is kept up."""
+    arrivals: Arrivals
+    seed: int
+    rounds: int
+    say: Callable[[str], None]
 
     async def measure(self) -> CapacityReport:
         """Search and measure. StageError: a process did not start, or there is no rate that is kept up with."""
-        async with Rig(self._setup) as rig:
-            return CapacityReport(tuple([await self._round(rig) for _ in range(self._rounds)]))
+        async with Rig(self.setup) as rig:
+            return CapacityReport(tuple([await self._round(rig) for _ in range(self.rounds)]))
 
     async def _round(self, rig: Rig) -> Found:
         async def at(rate: float) -> Round:
-            found = await run_round(rig, Side.ALLOCATOR, OpenLoop(rate, self._seconds, self._arrivals, self._seed))
+            found = await run_round(rig, Side.ALLOCATOR, OpenLoop(rate, self.seconds, self.arrivals, self.seed))
             behind = "" if found.falls_behind <= BEHIND_MAX else f", falls behind by {found.falls_behind:.0%}"
-            self._say(progress(found) + behind)
+            self.say(progress(found) + behind)
             return found
 
         async def keeps_up(rate: float) -> bool:
             return (await at(rate)).falls_behind <= BEHIND_MAX
 
-        drain = await run_round(rig, Side.ALLOCATOR, Backlog(self._backlog))
-        self._say(f"{progress(drain)}, of a backlog")
+        drain = await run_round(rig, Side.ALLOCATOR, Backlog(self.backlog))
+        self.say(f"{progress(drain)}, of a backlog")
         capacity = await highest(drain.allocations_per_second, keeps_up)
         if capacity == 0:
             raise StageError("no rate was kept up with: look what else runs on this machine, or take more --seconds")
-        self._say(f"keeps up with {capacity:,.0f} a second; at half of it:")
-        return Found(drain.allocations_per_second, capacity, await at(capacity / 2))
+        self.say(f"keeps up with {capacity:,.0f} a second; at half of it:")
+        half = await at(capacity / 2)
+        if half.added_ms is None or half.less_calls_ms is None:
+            raise StageError("at half of what was kept up with no match had its answer: look what else runs here")
+        latencies = {"added_ms": half.added_ms, "less_calls_ms": half.less_calls_ms}
+        return Found(drain.allocations_per_second, capacity, half, latencies)
 
 
 async def highest(limit: float, keeps_up: Callable[[float], Awaitable[bool]]) -> float:

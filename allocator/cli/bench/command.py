@@ -1,7 +1,7 @@
 """`allocator bench`: the options, and the way from them to an exit code.
 
-Exit 0: every match of every round was given a server. 1: one was not. 2: options that do not go together. 3: a server
-or a process did not start.
+Exit 0: every match of every round was given a server (with --capacity: at half of it). 1: one was not. 2: options that
+do not go together. 3: a server or a process did not start, or no rate was kept up with.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ SECONDS = 10.0
 COMPARED_ROUNDS = 5
 MATCHES_MAX = 1_000_000
 LARGEST = 100_000
+CAPACITY_SECONDS_MAX = 60.0
+"""All matches of a rate are made before the first is sent, and nobody knows the rate beforehand."""
 
 
 def bench(
@@ -75,6 +77,8 @@ def bench(
         _refuse("--growth brings its own loads; leave out --rate, --backlog, --compare and --traces")
     if capacity and (rate is not None or compare or traces or growth):
         _refuse("--capacity finds its own rate; leave out --rate, --compare, --traces and --growth")
+    if capacity and seconds > CAPACITY_SECONDS_MAX:
+        _refuse(f"--capacity keeps each of its rates up for at most {CAPACITY_SECONDS_MAX:g} --seconds")
     if traces and simulator:
         _refuse("--traces are sent to the stub; leave out --simulator")
     setup = Setup(
@@ -90,22 +94,22 @@ def bench(
     if load.matches > MATCHES_MAX:
         _refuse(f"--rate times --seconds is {load.matches:,} matches; at most {MATCHES_MAX:,}")
     others = (Side.BARE,) * compare + (Side.TRACED,) * traces
-    from allocator.cli.bench.capacity import Capacity
-    from allocator.cli.bench.growth import Growth
-    from allocator.cli.bench.run import find_capacity, grow, guarded, measure, say
+    from allocator.cli.bench.capacity import Capacity, show_capacity
+    from allocator.cli.bench.growth import Growth, show_growth
+    from allocator.cli.bench.run import alone, guarded, measure, say
     from allocator.service.process import run_loop
 
     counted = rounds or (COMPARED_ROUNDS if others else 1)
     sides = (Side.ALLOCATOR, *others)
     if growth:
         growing = Growth(setup, largest=largest, rounds=counted, say=say)
-        raise typer.Exit(run_loop(guarded(grow(growing, as_json=as_json))))
+        raise typer.Exit(run_loop(guarded(alone(growing.measure(), show_growth, as_json=as_json))))
     if capacity:
         drained = backlog or BACKLOG
         sought = Capacity(
             setup, backlog=drained, seconds=seconds, arrivals=arrivals, seed=seed, rounds=counted, say=say
         )
-        raise typer.Exit(run_loop(guarded(find_capacity(sought, as_json=as_json))))
+        raise typer.Exit(run_loop(guarded(alone(sought.measure(), show_capacity, as_json=as_json))))
     raise typer.Exit(run_loop(guarded(measure(setup, load, sides, counted, as_json=as_json))))
 
 

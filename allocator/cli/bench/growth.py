@@ -70,6 +70,8 @@ class GrowthReport:
     """In the stream, unread."""
     bytes_per_kept: float
     """The hash and the announcement."""
+    complete: bool
+    """Whether every match of every size was given a server."""
 
     def to_data(self) -> dict[str, Any]:
         """The whole of it for a program."""
@@ -104,7 +106,9 @@ class Growth:
                 async with Rig(replace(self._setup, processes=processes)) as rig:
                     self._add("processes", processes, await run_round(rig, Side.ALLOCATOR, Backlog(SERVED)))
         sizes = (Size.of(grows, size, measured) for (grows, size), measured in self._measured.items())
-        return GrowthReport(tuple(sizes), per_waiting, per_kept)
+        every = (each for measured in self._measured.values() for each in measured)
+        complete = not any(each.unanswered or each.ended_otherwise for each in every)
+        return GrowthReport(tuple(sizes), per_waiting, per_kept, complete)
 
     async def _with_answers_kept(self, rig: Rig) -> float:
         """Serve the same namespace again and again; the bytes that one answer takes."""

@@ -54,7 +54,8 @@ class Matchmaker:
         self.answered_at = array("d")
         self.lateness_seconds: list[float] = []
         self.states: Counter[str] = Counter()
-        self.events: list[bytes] = []
+        self.events: list[tuple[int, bytes]] = []
+        """By the number of the match, what was announced of some."""
         self.commands = 0
         """Sent to Redis by this matchmaker."""
 
@@ -109,18 +110,19 @@ class Matchmaker:
                 self._answer(name, "allocated", now)
             return
         named = dict(zip(fields[::2], fields[1::2], strict=True))
-        if self._answer(named[b"request_id"], named[b"state"].decode(), now) and len(self.events) < EVENTS_KEPT:
-            self.events.append(named[b"event"])
+        number = self._answer(named[b"request_id"], named[b"state"].decode(), now)
+        if number is not None and len(self.events) < EVENTS_KEPT:
+            self.events.append((number, named[b"event"]))
 
-    def _answer(self, name: bytes, state: str, now: float) -> bool:
-        """Count one answer; whether it is one that counts in the figures."""
+    def _answer(self, name: bytes, state: str, now: float) -> int | None:
+        """Count one answer; which match of the round it is for, where it counts in the figures."""
         sender, _, number_text = name.rpartition(b"-")
         number = int(number_text)
         if sender != self._name.encode() or self.answered_at[number] != _UNANSWERED:
-            return False  # announced again, maybe for one who asked before under the same keys
+            return None  # announced again, maybe for one who asked before under the same keys
         self.answered_at[number] = now
         self.states[state] += 1
-        return self.answered > self.warm
+        return number if self.answered > self.warm else None
 
     async def _send_now(self, matches: int) -> None:
         while matches > 0:
@@ -160,8 +162,3 @@ class Matchmaker:
         count = len(self._regions)
         regions = [self._regions[(number + place) % count] for place in range(min(2, count))]
         return json.dumps({"id": f"{self._name}-{number}", "image": "bench", "regions": regions})
-
-
-def number_of(request_id: str) -> int:
-    """Which match of its round it is, from 0."""
-    return int(request_id.rpartition("-")[2])

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from allocator.cli.bench.matchmaker import Matchmaker, number_of
+from allocator.cli.bench.matchmaker import Matchmaker
 from allocator.cli.bench.meters import Reading, peak_mb, read_meters
 from allocator.cli.bench.plan import Backlog, Load, OpenLoop, Side, Waiting
 from allocator.cli.bench.rig import Fleet, Rig, fresh_keys
@@ -241,9 +241,8 @@ def falls_behind(due_at: Sequence[float], answered_at: Sequence[float]) -> float
 
 def _less_calls_ms(matchmaker: Matchmaker) -> Percentiles | None:
     added = []
-    for event in matchmaker.events:
+    for number, event in matchmaker.events:
         data = json.loads(event)["data"]
-        number = number_of(data["request_id"])
         total_ms = 1000 * (matchmaker.answered_at[number] - matchmaker.due_at[number])
         added.append(total_ms - sum(attempt["duration_ms"] for attempt in data.get("attempts", ())))
     return percentiles(sorted(added)) if added else None

@@ -10,14 +10,12 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 
-from allocator.cli.bench.capacity import Capacity, show_capacity
-from allocator.cli.bench.growth import Growth, show_growth
 from allocator.cli.bench.plan import Load, Setup, Side
 from allocator.cli.bench.report import Report
 from allocator.cli.bench.rig import Rig
@@ -27,9 +25,23 @@ from allocator.cli.stage import StageError, stop_signals
 from allocator.redis_io.errors import RedisFault, RedisUrlError
 from allocator.redis_io.server import describe_server
 
-T = TypeVar("T")
-
 EXIT_DONE, EXIT_BAD, EXIT_USAGE, EXIT_SERVER = 0, 1, 2, 3
+
+
+class Measured(Protocol):
+    """A report of what brings its own loads."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every match that counts was given a server."""
+        ...
+
+    def to_data(self) -> dict[str, Any]:
+        """The whole of it for a program."""
+        ...
+
+
+R = TypeVar("R", bound=Measured)
 
 
 async def guarded(main: Coroutine[Any, Any, int]) -> int:
@@ -65,27 +77,15 @@ async def measure(setup: Setup, load: Load, sides: Sequence[Side], rounds: int, 
     return EXIT_DONE if report.complete else EXIT_BAD
 
 
-async def grow(growth: Growth, *, as_json: bool) -> int:
-    """Measure the cost at each size and print it."""
-    report = await _unless_stopped(growth.measure(), "all sizes were measured")
+async def alone(measure: Coroutine[Any, Any, R], show: Callable[[R, Console], None], *, as_json: bool) -> int:
+    """Measure what brings its own loads and print what it finds."""
+    report = await _unless_stopped(measure)
     if report is None:
         return EXIT_BAD
     if as_json:
         typer.echo(json.dumps(report.to_data(), indent=2))
     else:
-        show_growth(report, Console())
-    return EXIT_DONE
-
-
-async def find_capacity(capacity: Capacity, *, as_json: bool) -> int:
-    """Find what is kept up with, measure at half of it, and print both."""
-    report = await _unless_stopped(capacity.measure(), "all rounds were complete")
-    if report is None:
-        return EXIT_BAD
-    if as_json:
-        typer.echo(json.dumps(report.to_data(), indent=2))
-    else:
-        show_capacity(report, Console())
+        show(report, Console())
     return EXIT_DONE if report.complete else EXIT_BAD
 
 
@@ -94,7 +94,7 @@ def say(line: str) -> None:
     Console(stderr=True).print(line, highlight=False, soft_wrap=True)
 
 
-async def _unless_stopped(measure: Coroutine[Any, Any, T], whole: str) -> T | None:
+async def _unless_stopped(measure: Coroutine[Any, Any, R]) -> R | None:
     """What is measured; None where a signal came before."""
     stop = asyncio.Event()
     stop_signals(stop)
@@ -105,7 +105,7 @@ async def _unless_stopped(measure: Coroutine[Any, Any, T], whole: str) -> T | No
     if not measuring.done():
         measuring.cancel()
         await asyncio.gather(measuring, return_exceptions=True)
-        typer.echo(f"stopped before {whole}", err=True)
+        typer.echo("stopped before all was measured", err=True)
         return None
     return await measuring
 
