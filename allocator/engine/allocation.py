@@ -74,8 +74,8 @@ class Allocation:
         self.hold = hold
         self.waiting = False
         """Whether it may be broken off without harm: it waits for a permit or rests between rounds."""
-        self.committing = False
-        """Whether its end is on its way: a lease that is lost from here on was most likely let go by ourselves."""
+        self.leaving = False
+        """Whether its end or its parking is on its way: a lease that is lost from here on we have likely let go."""
         self.draining = False
         self.left: str | None = "lost"
         """Why it is no longer here, unless it has ended here."""
@@ -263,6 +263,8 @@ class Allocation:
         if seconds <= 0:
             return NoPermit.TIME_IS_UP
         if not route.lanes:
+            if nowhere(course, route.plan) is not None:
+                return NoPermit.LOOK_AGAIN  # the last of them went away while it rested: that is its end
             return NoPermit.PARK if self._may_park else NoPermit.TIME_IS_UP
         if (permit := route.lanes[0].permit_at_once()) is not None:
             return permit  # the way of most where many come; a ticket costs a twentieth of a match
@@ -291,12 +293,12 @@ class Allocation:
     async def _park(self, route: Route) -> None:
         """Wait outside. Raises IsParked or LetGo; returns where the broker has no memory left: then it waits here."""
         course, parts = self._course, self._parts
-        self.waiting = True
+        self.waiting = self.leaving = True
         stay = stay_of(course, parts, route, code_of(course, route) if course.attempts else None)
         try:
             parked = await parts.insist("park", lambda: parts.parking.park(stay))
         except BrokerFull:
-            self._may_park = False
+            self._may_park = self.leaving = False
             return
         finally:
             self.waiting = False
@@ -375,14 +377,14 @@ class Allocation:
             condemn = course.condemned(parts, f"ended {end.state.value}")
         now_ms = parts.broker.now_ms()
         last = ending(end, course, parts.policy, now_ms=now_ms, condemn=condemn)
-        self.committing = True
+        self.leaving = True
         since = parts.now()
         match await parts.insist("commit", lambda: parts.broker.commit(last)):
             case Stale():
                 await self._leave_nothing(end)
                 raise LetGo
             case IsCondemned():
-                self.committing = False
+                self.leaving = False
                 return False
             case Done() | Already():
                 pass

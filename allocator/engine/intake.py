@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import count
 
 from allocator.broker.broker import BATCH_MAX, BrokerUnavailable, Entry, Hold
 from allocator.contract.request import AllocationRequest, Priority
@@ -45,6 +44,8 @@ class Intake:
         self._begin = begin
         self._draining = draining
         self._is_quiet = False
+        self._takes = 0
+        """Reads by priority so far: which goes first follows from them alone, not from turns that only wait."""
         self._moved_at = 0.0
         self._reserving: asyncio.Task[None] | None = None
 
@@ -60,10 +61,8 @@ class Intake:
     async def run(self) -> None:
         """Read until the drain; what is being reserved by then is begun."""
         try:
-            for turn in count(1):
-                if self._draining.is_set():
-                    break
-                await self._turn(turn)
+            while not self._draining.is_set():
+                await self._turn()
             await self._reserved()
         finally:
             if self._reserving is not None:
@@ -77,13 +76,13 @@ class Intake:
             batch = entries[start : start + BATCH_MAX]
             await take_up(batch, self._parts, lambda hold, request: self._begin(hold, request, since))
 
-    async def _turn(self, turn: int) -> None:
+    async def _turn(self) -> None:
         self.moved()
         try:
             if self._parts.paused:
                 await _within(PAUSED_SECONDS, self._draining.wait())
             elif (room := min(self._room(), TAKE_MAX)) > 0:
-                await self._take(room, turn)
+                await self._take(room)
             else:
                 self.room_changed.clear()
                 await _within(FULL_SECONDS, self.room_changed.wait())
@@ -94,9 +93,11 @@ class Intake:
             self._parts.observe(Crashed("take", error))
             await asyncio.sleep(FAULT_SECONDS)
 
-    async def _take(self, room: int, turn: int) -> None:
-        broker = self._parts.broker
-        entries = [] if self._is_quiet else await broker.take(room, order_of(turn, low_waits=True))
+    async def _take(self, room: int) -> None:
+        broker, entries = self._parts.broker, list[Entry]()
+        if not self._is_quiet:
+            self._takes += 1
+            entries = await broker.take(room, order_of(self._takes, low_waits=True))
         if not entries:
             entries = await broker.wait(room)
             # where no stream can have given its share, nothing is left that is to be read by priority

@@ -137,7 +137,7 @@ class Worker:
         await parts.broker.look_back()
         if not parts.paused and (room := self._room_left()) > 0:
             await self._intake.take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)))
-        while (room := self._room_left()) > 0:
+        while (room := self._room_to_call()) > 0:
             if await take_over(room, parts, self._begin) < room:
                 return
             await asyncio.sleep(0)
@@ -148,8 +148,8 @@ class Worker:
         self._begun[hold.fence] = None
         if len(self._begun) > BEGUN_MAX:
             self._begun.popitem(last=False)
-        if (old := self._held.get(hold.request_id)) is not None and not old[0].committing:
-            old[1].cancel()  # one that commits finds its fence stale, and leaves no session of a pool's behind
+        if (old := self._held.get(hold.request_id)) is not None and not old[0].leaving:
+            old[1].cancel()  # one that leaves finds its fence stale, and no session of a pool's stays behind
         lease_until = since + self._parts.policy.lease_seconds
         allocation = Allocation(
             hold,
@@ -204,7 +204,7 @@ class Worker:
         for (allocation, task), ours in zip(held, kept, strict=True):
             if ours:
                 allocation.renewed(since + self._parts.policy.lease_seconds)
-            elif not allocation.committing and self._held.get(allocation.hold.request_id) == (allocation, task):
+            elif not allocation.leaving and self._held.get(allocation.hold.request_id) == (allocation, task):
                 task.cancel()
                 self._parts.observe(LeaseLost(allocation.hold.request_id))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import SimpleNamespace
@@ -34,6 +35,8 @@ class Streams:
         self.left = backlog
         self.reads: list[tuple[str, int]] = []
         """How each was read, and how many came."""
+        self.firsts: list[Priority] = []
+        """Which priority each read by priority began with."""
         self.reserved: list[int] = []
         self.events: list[Event] = []
         self.draining = asyncio.Event()
@@ -59,7 +62,8 @@ class Streams:
     def room(self) -> int:
         return ROOM - self.intake.coming
 
-    async def take(self, count: int, _order: object) -> list[Entry]:
+    async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
+        self.firsts.append(order[0])
         return await self._read("take", count)
 
     async def wait(self, count: int) -> list[Entry]:
@@ -128,6 +132,24 @@ def test_the_streams_are_read_by_priority_once_one_may_have_given_its_share(
             await asyncio.sleep(1)
             at = streams.reads.index(("wait", come))
             assert streams.reads[at + 1] == (then, 0)
+
+    run_virtually(story)
+
+
+def test_one_read_in_ten_goes_to_the_lowest_first_however_often_the_intake_waits_for_room(
+    run_virtually: RunVirtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        streams = Streams(monkeypatch, backlog=10_000)
+        rooms = itertools.cycle([1, 0])  # full after each read, as a worker is whose calls come back one by one
+        monkeypatch.setattr(streams.intake, "_room", lambda: next(rooms))
+        async with streams.read(0.5):
+            for _ in range(200):
+                streams.intake.room_changed.set()
+                await asyncio.sleep(0.01)
+        lowest_first = [number for number, first in enumerate(streams.firsts) if first is Priority.LOW]
+        assert len(streams.firsts) > 100
+        assert {later - sooner for sooner, later in itertools.pairwise(lowest_first)} == {10}
 
     run_virtually(story)
 
