@@ -42,6 +42,10 @@ from allocator.redis_io.errors import RedisFault
 from allocator.redis_io.scripts import Script
 
 
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
 def _script(name: str) -> Script:
     return Script.load("allocator.gate.scripts", name)
 
@@ -50,19 +54,19 @@ _PERMITS, _SHUT, _OPEN, _DOUBT = _script("permits"), _script("shut"), _script("o
 _SLOW, _VERDICT, _JUDGE = _script("slow"), _script("verdict"), _script("judge")
 _REPEAT, _STATES = _script("repeat"), _script("states")
 
+_REACHES_US = (_us(REACH_SECONDS), _us(SHARED_REACH_SECONDS))
+_PACES: tuple[Word, ...] = (_us(pace_seconds(shared=False)), _us(pace_seconds(shared=True)), DROP, _us(CLIMB_SECONDS))
 _SEEN = ("until", "cause", "aside", "probe", "doubts", "ceiling", "slowed")
 
 
 class FleetGate:
-    """The gate in Redis. `probe_hold_seconds`: how long a probe may be out before another is sent."""
+    """The gate in Redis."""
 
     def __init__(self, connection: RedisConnection, *, probe_hold_seconds: float, chance: random.Random) -> None:
+        self.probe_hold_seconds = probe_hold_seconds
+        """How long a probe may be out before another is sent; may be set anew at any time."""
         self._connection = connection
         self._chance = chance
-        self._terms: tuple[Word, ...] = (
-            *(_us(REACH_SECONDS), _us(SHARED_REACH_SECONDS), _us(probe_hold_seconds)),
-            *(_us(pace_seconds(shared=False)), _us(pace_seconds(shared=True)), DROP, _us(CLIMB_SECONDS)),
-        )
         self._asks = Batcher(self._permits_batch, items_max=64)
 
     async def permits(self, ask: Ask) -> Grant:
@@ -114,7 +118,7 @@ class FleetGate:
 
     async def _permits_batch(self, asks: list[Ask]) -> list[Grant]:
         keys: list[str] = []
-        args: list[Word] = [*self._terms]
+        args: list[Word] = [*_REACHES_US, _us(self.probe_hold_seconds), *_PACES]
         for ask in asks:
             args += [ask.count, int(ask.last_resort), len(ask.limits)]
             for limit in ask.limits:
@@ -128,10 +132,6 @@ class FleetGate:
             return await script.run(self._connection, keys, args)
         except RedisFault as fault:
             raise GateUnavailable(str(fault)) from fault
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1e6)
 
 
 def _ms(seconds: float) -> int:

@@ -34,7 +34,7 @@ class MemoryGate:
         now = _now()
         standings = [(limit, self._standing(limit)) for limit in ask.limits]
         first, own = standings[0]
-        rate, doubted = own.rate(first, now), own.doubts > 0
+        rate, doubted = own.rate(first, now), any(standing.doubts > 0 for _, standing in standings)
         closings = [standing.closing(now, last_resort=ask.last_resort) for _, standing in standings]
         wait, cause, _ = max(closings, key=lambda closing: closing[0])
         if wait > 0:

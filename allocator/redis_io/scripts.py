@@ -56,11 +56,6 @@ class Script:
         """Read `<name>.lua` of this package, also out of a zip file."""
         return cls(name, resources.files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8"))
 
-    @property
-    def allow_oom(self) -> bool:
-        """Whether the server runs it when it is full."""
-        return "allow-oom" in self.source.partition("\n")[0]
-
     async def run(self, connection: RedisConnection, keys: Sequence[bytes | str], args: Sequence[Word] = ()) -> Any:
         """Run it once and return its reply."""
         try:

@@ -36,7 +36,8 @@ class SentinelWire(Wire):
             Wire(replace(terms, options={**target.sentinel_options, "host": host, "port": port}), f"{host}:{port}")
             for host, port in target.seeds
         ]
-        self._primary: Address | None = None
+        self.primary: Address | None = None
+        """Where it was when somebody asked last."""
         self._asking: Batcher[None, Address] = Batcher(self._ask, items_max=2**31, in_flight_max=1)
         self._watch = Watch(self.find)
         follows = _SecureToPrimary if issubclass(terms.connection_class, SSLConnection) else _ToPrimary
@@ -68,9 +69,9 @@ class SentinelWire(Wire):
         known = [dict(zip(words[::2], words[1::2], strict=True)) for _, words in answers]
         latest = max(known, key=lambda each: int(each.get(b"config-epoch", 0)))
         primary = (latest[b"ip"].decode(), int(latest[b"port"]))
-        if self._primary not in {None, primary}:
+        if self.primary not in {None, primary}:
             self.hang_up()
-        self._primary = primary
+        self.primary = primary
         return [primary] * len(asked)
 
 
@@ -85,16 +86,17 @@ class _Following:
         """Connect to the primary of the moment, unless it is done."""
         if self.is_connected:
             return
-        self.host, self.port = await self._wire.find()
+        self.host, self.port = address = await self._wire.find()
         await super().connect()  # type: ignore[misc]  # of the class beside it
         await self.send_command("ROLE")
         try:
             role = (await self.read_response())[0]
         except NoPermissionError:
-            return
-        if role != b"master":
+            role = b"master"  # as the sentinel says, then
+        # another may have been promoted meanwhile: what is not made yet nobody could hang up
+        if role != b"master" or address != self._wire.primary:
             await self.disconnect()
-            raise RedisConnectionError(f"{self.host}:{self.port} is no primary yet")
+            raise RedisConnectionError(f"{self.host}:{self.port} is no primary, or none any more")
 
 
 class _ToPrimary(_Following, Connection):

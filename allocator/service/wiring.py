@@ -120,7 +120,7 @@ async def assemble(
         blocking_connections_max=BLOCKING_CONNECTIONS_MAX + BLOCKING_READS * (settings.partitions - 1),
     )
     chance = random.Random(secrets.randbits(64))  # noqa: S311 - jitter, not secrets
-    gate = FleetGate(connection, probe_hold_seconds=_longest_call(settings) + PROBE_MARGIN_SECONDS, chance=chance)
+    gate = FleetGate(connection, probe_hold_seconds=_probe_hold_seconds(settings), chance=chance)
     records = build_records(settings, connection)
     pace = FleetPace(gate, settings.edgegap.account) if settings.edgegap else None
     path, hook_url = _hook(settings)
@@ -184,8 +184,8 @@ async def assemble(
     worker = Workers(
         [Worker(each, Reconciler(each, its.census), beside=beside) for each, its in zip(parts, records, strict=True)]
     )
-    live.listen(lambda: _follow(live, parts, metrics))
-    _follow(live, parts, metrics)
+    live.listen(lambda: _follow(live, parts, gate, metrics))
+    _follow(live, parts, gate, metrics)
     metrics.follow_progress(State.ALLOCATING, lambda: worker.held)
     metrics.follow_readiness(lambda: worker.ready)
     return Service(settings, connection, records, parts, worker, live, observers, hooks)
@@ -239,7 +239,7 @@ def _policy(settings: Settings, order: PlacementPolicy, number: int) -> Policy:
     )
 
 
-def _follow(live: Live, every: Sequence[Parts], metrics: Metrics) -> None:
+def _follow(live: Live, every: Sequence[Parts], gate: FleetGate, metrics: Metrics) -> None:
     """Let what runs follow the settings and levers in force."""
     settings = live.settings
     order = _order(settings)
@@ -247,6 +247,7 @@ def _follow(live: Live, every: Sequence[Parts], metrics: Metrics) -> None:
         parts.policy = _policy(settings, order, number)
         parts.paused = live.paused
     follow_settings(settings, every[0].providers)
+    gate.probe_hold_seconds = _probe_hold_seconds(settings)
     every[0].lanes.refresh()
     metrics.expect(live.rates, list(settings.resolved))
 
@@ -256,5 +257,6 @@ def _told_limits(live: Live) -> list[Limit]:
     return list(dict.fromkeys(limit for destination in live.rates for limit in live.limits_of(destination)))
 
 
-def _longest_call(settings: Settings) -> float:
-    return max(call_timeouts(settings).values(), default=0.0)
+def _probe_hold_seconds(settings: Settings) -> float:
+    """As long as any call may take, and a little more."""
+    return max(call_timeouts(settings).values(), default=0.0) + PROBE_MARGIN_SECONDS

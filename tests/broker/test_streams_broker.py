@@ -353,3 +353,12 @@ async def test_one_that_waits_when_the_server_ends_is_told(private: StreamsHouse
     private.server.kill()
     with pytest.raises(BrokerUnavailable):
         await waiting
+
+
+async def test_a_reply_to_that_names_what_is_no_stream_costs_its_owner_nothing(streams: StreamsHouse) -> None:
+    broker, theirs = await streams.prepared(), streams.keys.results_for("mm-1")
+    await streams.connection.execute("SET", theirs, "theirs")
+    await broker.refuse(streams.failing(await streams.taken(broker, b"bad"), reply_to="mm-1"))
+    assert await streams.results() == [("m-1", "failed", "failed-event")]
+    assert await streams.connection.execute("PTTL", theirs) == -1
+    await streams.connection.execute("DEL", theirs)

@@ -138,6 +138,7 @@ async def test_ctrl_c_ends_all_that_was_started(tmp_path: Path, wait_until: Wait
         ("--rate", "90000", "--seconds", "900"),
         ("--traces", "--compare"),
         ("--traces", "--simulator"),
+        ("--redis", "redis+cluster://127.0.0.1:1"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_by_name(options: tuple[str, ...]) -> None:

@@ -115,7 +115,7 @@ def _is_asked_for(request: AllocationRequest) -> None:
 
 def gameye_promises(raw: bytes) -> None:
     """Any body of a reply gives a session that holds together, or the name of a fault; none of it ever raises."""
-    for read in (wire.read_described, wire.read_listed, wire.read_locations, wire.read_tag):
+    for read in (wire.read_described, wire.read_listed, wire.read_locations):
         _is_answer(read(raw))
     started = wire.read_started(raw, OURS, "europe", SPEC)
     _is_answer(started)

@@ -56,7 +56,7 @@ class FleetGatehouse(Gatehouse):
         super().__init__()
         self.connection = connection
 
-    def gate(self) -> Gate:
+    def gate(self) -> FleetGate:
         return FleetGate(self.connection, probe_hold_seconds=PROBE_HOLD_SECONDS, chance=random.Random(7))
 
     async def keys(self) -> list[bytes]:

@@ -96,6 +96,17 @@ async def test_in_full_memory_the_limits_still_hold(private_server: TestServer) 
         assert (state.cause, state.unknown_in_a_row) == (Cause.SET_ASIDE, 5)
 
 
+async def test_a_probe_is_waited_for_as_long_as_the_settings_in_force_say(fleet: FleetGatehouse) -> None:
+    gate = fleet.gate()
+    await fleet.pass_seconds(await gate.shut(ACCOUNT, Cause.UNAVAILABLE, None) + 0.01)
+    gate.probe_hold_seconds = 60.0
+    assert (await gate.permits(Ask((ACCOUNT,), 1))).probe
+    await fleet.pass_seconds(59)
+    assert not (await gate.permits(Ask((ACCOUNT,), 1))).probe
+    await fleet.pass_seconds(1.1)
+    assert (await gate.permits(Ask((ACCOUNT,), 1))).probe
+
+
 async def test_a_server_that_is_away_gives_no_permit(private_server: TestServer) -> None:
     async with await connect(private_server.url, name="test") as connection:
         gate = FleetGate(connection, probe_hold_seconds=10, chance=random.Random(1))

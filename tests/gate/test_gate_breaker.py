@@ -65,7 +65,8 @@ class Promises:
         assert (await once(gate, EUROPE, ACCOUNT)).doubted is False
         await gate.doubt(EUROPE)
         assert (await once(gate, EUROPE, ACCOUNT)).doubted is True
-        assert (await once(gate, US, EUROPE)).doubted is False
+        assert (await once(gate, US, EUROPE, ACCOUNT)).doubted is True, "as a guest's success ends the row, too"
+        assert (await once(gate, US, ACCOUNT)).doubted is False
         await doubts(gate, 4)
         assert (await once(gate, EUROPE)).doubted is True
         await gate.open([EUROPE])

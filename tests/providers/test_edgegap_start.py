@@ -237,6 +237,17 @@ async def test_a_ready_one_that_does_not_say_where_it_is_is_looked_at_again(
     assert isinstance(await start(edgegap, timeout_seconds=0.2), Broken)
 
 
+async def test_a_version_that_is_told_too_late_costs_a_start_no_time_beyond_its_own(
+    edgegap: EdgegapProvider, host: RawHost, reply: Reply, hang: Any
+) -> None:
+    answer = answering(reply, reply(202, {"request_id": "f00d"}), ROW)
+    host.respond = lambda call: hang if call.path.startswith("/v1/app/") else answer(call)
+    async with asyncio.timeout(3):
+        outcome = await start(edgegap, timeout_seconds=0.5)
+    assert isinstance(outcome, Created)
+    assert outcome.session.ttl_seconds == 24 * 3600, "the longest that there is"
+
+
 async def test_the_single_call_ends_in_its_own_time(edgegap: EdgegapProvider, host: RawHost, hang: Any) -> None:
     host.answer(hang)
     edgegap.timeout_seconds = 0.05

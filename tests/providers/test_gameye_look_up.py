@@ -145,8 +145,8 @@ async def test_names_are_quoted_into_paths_and_never_leave_them(
 ) -> None:
     host.answer(reply(404, error()))
     await gameye.find("a/../b?c#d e", timeout_seconds=5)
-    await gameye.tag_exists("eu", "my/game", "v 1", timeout_seconds=5)
-    assert [call.path for call in host.calls] == ["/session/a%2F..%2Fb%3Fc%23d%20e", "/tag/eu/my%2Fgame/v%201"]
+    await gameye.offers("my/game", timeout_seconds=5)
+    assert [call.path for call in host.calls] == ["/session/a%2F..%2Fb%3Fc%23d%20e", "/available-location/my%2Fgame"]
     assert isinstance(await gameye.stop("..", timeout_seconds=5), StopFailed)
     assert isinstance(await gameye.stop("", timeout_seconds=5), StopFailed)
     assert len(host.calls) == 2
@@ -171,12 +171,3 @@ async def test_offers_that_cannot_be_read_are_not_none_at_all(
         assert isinstance(answer, LookupFailed)
         assert answer.status == status
     assert isinstance(await gameye.offers("..", timeout_seconds=5), LookupFailed)
-
-
-async def test_tags_are_asked_for(gameye: GameyeProvider, host: RawHost, reply: Reply) -> None:
-    host.answer(reply(404, error()))
-    assert isinstance(await gameye.tag_exists("eu", "my-game", "v1", timeout_seconds=5), LookupFailed)
-    host.answer(reply(200, {"exists": True}), reply(200, {"exists": False}), reply(200, {}))
-    assert await gameye.tag_exists("eu", "my-game", "v1", timeout_seconds=5) is True
-    assert await gameye.tag_exists("eu", "my-game", "v2", timeout_seconds=5) is False
-    assert isinstance(await gameye.tag_exists("eu", "my-game", "v3", timeout_seconds=5), LookupFailed)

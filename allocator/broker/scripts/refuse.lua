@@ -35,7 +35,7 @@ redis.call('XADD', KEYS[2], 'MINID', '~', ARGV[6], '*', 'request_id', id, 'state
 if reply_to ~= '' then
   local stream = ARGV[4] .. reply_to
   -- a stream that senders name may be anything: that it is no stream must not cost the others their answer
-  redis.pcall('XADD', stream, 'MINID', '~', ARGV[6], '*', 'request_id', id, 'state', state, 'event', event)
-  redis.call('PEXPIRE', stream, ARGV[7])
+  local told = redis.pcall('XADD', stream, 'MINID', '~', ARGV[6], '*', 'request_id', id, 'state', state, 'event', event)
+  if not told.err then redis.call('PEXPIRE', stream, ARGV[7]) end
 end
 return reply

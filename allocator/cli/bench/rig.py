@@ -25,8 +25,9 @@ from allocator.cli.stage import StageError, end
 from allocator.contract.keys import Keys
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.embedded import EmbeddedServer
-from allocator.redis_io.errors import CommandFault
+from allocator.redis_io.errors import CommandFault, RedisUrlError
 from allocator.redis_io.server import parse_info
+from allocator.redis_io.url import ClusterTarget, parse_url
 
 START_SECONDS = 30.0
 DEFAULT_BACKLOG = 1024
@@ -116,6 +117,10 @@ class Rig:
             self._stack.push_async_callback(server.release)
             self._redis_url = server.url
         else:
+            if isinstance(parse_url(self.setup.redis_url), ClusterTarget):
+                raise RedisUrlError(
+                    "a bench reads the meters of one server, and cleans up on one: give no cluster's URL"
+                )
             self._redis_url = self.setup.redis_url
         self._connection = await self._stack.enter_async_context(await connect(self._redis_url, name="bench"))
         self._provider = await self._start("provider", *self._provider_words())

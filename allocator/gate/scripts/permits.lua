@@ -50,7 +50,7 @@ while a <= #ARGV do
     local limit = {key = key, interval = interval, credit = credit, shut = false,
       tat = math.min(math.max(tonumber(known[1] or 0), now - credit), now + reach + interval)}
     if known[2] or known[3] then
-      if known[3] and item == 1 then doubted = 1 end
+      if known[3] then doubted = 1 end
       local ends, why, shut = closing(key, known[2], last_resort)
       if ends - now > wait then
         wait, cause = ends - now, why

@@ -31,6 +31,7 @@ from allocator.providers.edgegap.wire import (
     Version,
     deploy_body,
     described_session,
+    lifetime_seconds,
     listed_session,
     read_named,
     started_session,
@@ -62,7 +63,6 @@ from allocator.providers.reading import Unreadable
 
 T = TypeVar("T")
 
-BASE_URL = "https://api.edgegap.com"
 THROTTLE_STATUSES = frozenset({420, 429})
 CALL_SECONDS = 8.0
 SPARE_SECONDS = 0.2
@@ -206,15 +206,17 @@ class EdgegapProvider:
     async def _started(
         self, request_id: str, session_id: str, location: str, spec: StartSpec, seconds: float
     ) -> StartOutcome:
-        """Wait for what was made; its lifetime is asked for meanwhile."""
+        """Wait for what was made; its lifetime is asked for meanwhile, and taken for the longest where nobody says."""
         loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         lifetime = loop.create_task(self._lifetimes.seconds(spec.image, spec.version or ""))
         try:
             followed = await self._follower.ready(request_id, seconds)
             if not isinstance(followed, Ready):
                 return Broken(202, followed.message, native_id=request_id)
-            session = started_session(followed.found, session_id, location, spec, await lifetime)
-            return Created(session, 202)
+            await asyncio.wait([lifetime], timeout=max(0.0, until - loop.time()))
+            lasts = lifetime.result() if lifetime.done() else lifetime_seconds(None)
+            return Created(started_session(followed.found, session_id, location, spec, lasts), 202)
         finally:
             lifetime.cancel()
 

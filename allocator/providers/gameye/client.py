@@ -24,7 +24,6 @@ from allocator.providers.gameye.wire import (
     read_listed,
     read_locations,
     read_started,
-    read_tag,
     start_body,
 )
 from allocator.providers.provider import (
@@ -48,10 +47,6 @@ from allocator.providers.reading import Unreadable
 from allocator.providers.replies import error_message, is_spoken_by_host
 
 THROTTLE_STATUSES = frozenset({420, 429})
-ENVIRONMENTS = {
-    "sandbox": "https://api.sandbox-gameye.gameye.net",
-    "production": "https://api.production-gameye.gameye.net",
-}
 _SESSION_BYTES_MAX = 1024 * 1024
 _LIST_BYTES_MAX = 64 * 1024 * 1024
 
@@ -176,18 +171,6 @@ class GameyeProvider:
             case Reply(status=200, body=body):
                 locations = read_locations(body)
                 return locations.failed() if isinstance(locations, Unreadable) else Offered(frozenset(locations))
-            case Reply():
-                return self._failed(answer)
-
-    async def tag_exists(self, region: str, image: str, version: str, *, timeout_seconds: float) -> bool | LookupFailed:
-        """Whether the image has this tag in the region; a 404 (no such image) is a LookupFailed with that status."""
-        answer = await self._call("GET", timeout_seconds, "tag", region, image, version)
-        match answer:
-            case LookupFailed():
-                return answer
-            case Reply(status=200, body=body):
-                exists = read_tag(body)
-                return exists.failed() if isinstance(exists, Unreadable) else exists
             case Reply():
                 return self._failed(answer)
 
