@@ -78,7 +78,7 @@ class Allocation:
         """Whether its end or its parking is on its way: a lease that is lost from here on we have likely let go."""
         self.draining = False
         self.left: str | None = "lost"
-        """Why it is no longer here, unless it has ended here."""
+        """Why it is no longer here, as `Left` has it, unless it has ended here."""
         self.began_at = parts.loop.time()
         self._parts = parts
         self._arrival = arrival
@@ -118,13 +118,14 @@ class Allocation:
             self.left = "parked"
             self._parts.observe(Parked(self.hold.request_id))
         except LetGo:
-            self._parts.observe(LeaseLost(self.hold.request_id))
+            if self.left == "lost":
+                self._parts.observe(LeaseLost(self.hold.request_id))
         return True
 
-    async def cancel(self) -> bool:
-        """End a request that was seized to be cancelled; False where it was seized from us in turn."""
+    async def end(self, bad: Bad) -> bool:
+        """Record this end, without any call; False where somebody else has the request by now."""
         try:
-            return await self._commit(Bad(State.CANCELLED, None, None))
+            return await self._commit(bad)
         except LetGo:
             return False
 

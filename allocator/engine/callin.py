@@ -61,7 +61,7 @@ class CallIn:
         for lot, lane in lanes.items():
             lane.outside.hear(namespace, arrivals.waiting.get(lot, {}))
         for hold, lot in arrivals.holds:
-            begin_held(hold, parts, self._begin, since, lot)
+            await begin_held(hold, parts, self._begin, since, lot)
         self._somebody_waits = arrivals.parked > 0
         # a looser cap, or the deadline: thousands may have the same one, and most of these end at once
         left, woken = self._room() if self._somebody_waits else 0, 0

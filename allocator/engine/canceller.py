@@ -24,8 +24,10 @@ from allocator.contract.keys import Keys
 from allocator.contract.request import InvalidRequest, decode_request
 from allocator.engine.allocation import Allocation as Way
 from allocator.engine.asked import RELEASE, SOUGHT
+from allocator.engine.ending import Bad
 from allocator.engine.observer import Refused
 from allocator.engine.parts import Parts
+from allocator.engine.unreadable import stand_in
 from allocator.providers.provider import LANDING_HORIZON_MS, Absent, Found, LookupFailed, SessionState
 
 GENERATIONS_SOUGHT = 3
@@ -35,10 +37,6 @@ and ended by its `ttl`."""
 SEEK_SECONDS = 2.0
 """How long a provider is waited for; what it does not say by then is condemned: the stopper has more patience."""
 ID_LENGTH_MAX = 128
-
-
-class UnreadableRecord(Exception):  # noqa: N818 - a state of the world, not an error of ours
-    """A record holds a body that this version cannot read."""
 
 
 async def carry_out(order: Order, parts: Parts) -> None:
@@ -77,10 +75,9 @@ async def _end(order: Order, request_id: str, standing: Hold | Over | None, part
 async def _cancel(hold: Hold, parts: Parts) -> bool:
     """End a request that we have just seized; False where someone seized it from us."""
     decoded = decode_request(hold.raw)
-    if isinstance(decoded, InvalidRequest):
-        raise UnreadableRecord(f"the record of {hold.request_id}: {decoded.message}")
-    way = Way(hold, decoded.request, parts, arrival=0, lease_until=0)
-    return await way.cancel()
+    request = stand_in(hold) if isinstance(decoded, InvalidRequest) else decoded.request
+    way = Way(hold, request, parts, arrival=0, lease_until=0)
+    return await way.end(Bad(State.CANCELLED, None, None))
 
 
 async def _forestall(order: Order, request_id: str, parts: Parts) -> bool:

@@ -147,7 +147,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A worker has a request no more, and did not end it: `why` is `parked`, `lost`, `handed_back` or `fault`."""
+    """A worker has a request no more, and did not end it.
+
+    `why` is `parked`, `cancelled` (by its matchmaker, so that another step ends it), `lost`, `handed_back` or `fault`.
+    """
 
     leg: Leg
     why: str
@@ -156,7 +159,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """A request was taken over by another worker while this one held it."""
+    """A request was taken over by another worker while this one held it; not where it was cancelled."""
 
     request_id: str
 

@@ -1,7 +1,7 @@
 """Requests that somebody had already, and that are ours now: to be begun, and told of where a worker let them lapse.
 
 In: room. Out: begun requests. Promises: whose lease a loss of Redis has brought back is doubted, for it may be in play;
-who was parked and is woken is no take-over; a record that cannot be read costs the others nothing.
+who was parked and is woken is no take-over; a record that cannot be read costs the others nothing (`unreadable`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from allocator.broker.broker import Hold
 from allocator.contract.request import AllocationRequest, InvalidRequest, decode_request
 from allocator.engine.course import was_parked
-from allocator.engine.observer import Crashed, TakenOver
+from allocator.engine.observer import TakenOver
 from allocator.engine.parts import Parts
+from allocator.engine.unreadable import end_if_late
 
 Begin = Callable[[Hold, AllocationRequest, float, str | None], object]
 """Takes the hold, its request, since when the lease counts on the loop's clock, and the lot it was called from."""
@@ -27,14 +28,14 @@ async def take_over(room: int, parts: Parts, begin: Begin) -> int:
     for hold in holds:
         if not was_parked(hold):
             parts.observe(TakenOver(hold.request_id, hold.uncertain))
-        begin_held(hold, parts, begin, since, None)
+        await begin_held(hold, parts, begin, since, None)
     return len(holds)
 
 
-def begin_held(hold: Hold, parts: Parts, begin: Begin, since: float, lot: str | None) -> None:
+async def begin_held(hold: Hold, parts: Parts, begin: Begin, since: float, lot: str | None) -> None:
     """Begin one that is ours, by what its record holds."""
     decoded = decode_request(hold.raw)
     if isinstance(decoded, InvalidRequest):
-        parts.observe(Crashed(f"request {hold.request_id}", ValueError(decoded.message)))
+        await end_if_late(hold, decoded.message, parts)
     else:
         begin(hold, decoded.request, since, lot)

@@ -206,7 +206,8 @@ class Worker:
                 allocation.renewed(since + self._parts.policy.lease_seconds)
             elif not allocation.leaving and self._held.get(allocation.hold.request_id) == (allocation, task):
                 task.cancel()
-                self._parts.observe(LeaseLost(allocation.hold.request_id))
+                if allocation.left == "lost":
+                    self._parts.observe(LeaseLost(allocation.hold.request_id))
 
     async def _stop(self) -> None:
         await self._parts.broker.look_back()
@@ -225,8 +226,10 @@ class Worker:
     async def _let_go(self) -> None:
         """Drop what was seized to be cancelled; a call that is out finishes, and finds its fence stale."""
         for request_id in await self._parts.aftermath.seized():
-            held = self._held.get(request_id)
-            if held is not None and held[0].waiting:
+            if (held := self._held.get(request_id)) is None:
+                continue
+            held[0].left = "cancelled"
+            if held[0].waiting:
                 held[1].cancel()
 
     async def _leave(self) -> None:

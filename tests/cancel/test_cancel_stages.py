@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from allocator.cli.main import app
 from allocator.contract.codes import Code
-from allocator.engine.observer import Finished, LeaseLost, Refused, SessionStopped
+from allocator.engine.observer import Finished, LeaseLost, Left, Refused, SessionStopped
 from allocator.simulator.gameye import Late, LostReply, Operation, RegionSettings, StatusFault
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ async def test_a_session_that_appears_after_its_request_was_cancelled_is_stopped
     await wait_until(lambda: member.worker.held == 0)
     assert fleet.posts() == 10
     assert [await desk.state(each) for each in ids] == ["cancelled"] * 10
-    assert len(member.seen(LeaseLost)) == 10
+    assert member.seen(LeaseLost) == []
+    assert [event.why for event in member.seen(Left)] == ["cancelled"] * 10
 
 
 @pytest.mark.parametrize("fault", [LostReply(), Late(after_seconds=0.6)])
