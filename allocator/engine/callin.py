@@ -2,7 +2,8 @@
 
 In: the lanes and their lots. Out: requests that are ours now, each with the lot it was called from; with none where it
 was woken, since a looser cap or its deadline has come. Promises: nobody is called that would only be sent out again;
-what a lane is told of its lot is never older than a moment, so that those who come anew queue behind those who wait.
+what a lane that is used is told of its lot is never older than a moment, so that those who come anew queue behind
+those who wait; one that nobody uses here costs Redis a look a second, however many there are.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ class CallIn:
     async def _look(self, since: float) -> bool:
         """Claim what there is room for; whether there may be more."""
         parts, room = self._parts, max(0, min(self._room(), CALL_MAX))
-        lanes = {lane.lot: lane for lane in parts.lanes}
+        everywhere, others = since - self._looked_everywhere_at >= IDLE_SECONDS, {}
+        if everywhere:
+            self._looked_everywhere_at = since
+            parts.lanes.sweep()
+            others = parts.lanes.lots_without_lane()
+        lanes = {lane.lot: lane for lane in parts.lanes if everywhere or not lane.is_idle}
         namespace = parts.policy.namespace
         wants = [Want(lot, min(lane.outside.part(namespace, lane.calls_in), room)) for lot, lane in lanes.items()]
-        others = {}
-        if since - self._looked_everywhere_at >= IDLE_SECONDS:
-            self._looked_everywhere_at = since
-            others = parts.lanes.lots_without_lane()
-            wants += [Want(lot, 0) for lot in others]
+        wants += [Want(lot, 0) for lot in others]
         arrivals = await parts.parking.claim(wants, room)
         for lot, (destination, guest) in others.items():
             if lot in arrivals.waiting:

@@ -118,6 +118,11 @@ class Lane:
         return self._line.waiting
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits here or outside, as far as was heard, and no call is out."""
+        return not (self._line.waiting or self._out or self.outside.parked)
+
+    @property
     def own(self) -> Limit:
         """The destination's own limit: the one that is shut and slowed."""
         return self.limits[0 if self.is_own else 1]
@@ -247,8 +252,7 @@ class Lane:
     def close(self, cause: Cause, seconds: float, *, told: bool = True) -> None:
         """Give nothing for so long; all who wait here go on to their next lane."""
         was_open = self.cause is None
-        self.cause = cause
-        self.told = told
+        self.cause, self.told = cause, told
         self.closings += 1
         self._shut_until = self.loop.time() + seconds
         self._window = self._first_window
@@ -262,8 +266,7 @@ class Lane:
 
     def reopen(self) -> None:
         """A call got through, here or elsewhere in the fleet."""
-        self.cause = None
-        self._shut_until = 0.0
+        self.cause, self._shut_until = None, 0.0
         self._unused_probe = False
         self._opened.set()
         if self.outside.parked:
@@ -305,9 +308,7 @@ class Lane:
         """How many permits to ask for beyond those, for who will come in a moment; none while calls are what lacks."""
         if self.cause is not None or self.outside.parked or self._progress.is_rationed:
             return 0
-        if self._line.count() > self._held:
-            return 0
-        return min(self._stock.lacks(self.rate), self._window - self._out)
+        return 0 if self._line.count() > self._held else min(self._stock.lacks(self.rate), self._window - self._out)
 
     async def _while_shut(self) -> None:
         """Wait until it makes sense to ask the gate again: not before it was told why the lane shut."""
@@ -322,8 +323,7 @@ class Lane:
 
     async def _round(self) -> float:
         """One round with the gate; how long to rest after it."""
-        loop = self.loop
-        closings, asked_at = self.closings, loop.time()
+        closings, asked_at = self.closings, self.loop.time()
         if (asked := self._held + max(0, self._ahead())) <= 0:
             return 0.0
         self._expected = 0
@@ -344,18 +344,18 @@ class Lane:
             return 0.0  # it shut while the gate was asked, which did not know of it yet
         if self.cause is not None and not grant.probe:
             self.reopen()
-        if self._progress.was_held_up(loop.time() - asked_at) and not grant.probe:
+        if self._progress.was_held_up(self.loop.time() - asked_at) and not grant.probe:
             return 0.0  # nobody knows how far from their moments these permits are
         self._progress.given(asked, grant.offsets_seconds)
         self._give_back_but(len(grant.offsets_seconds))
-        await self._serve(grant, loop.time())
+        await self._serve(grant, self.loop.time())
         return grant.wait_seconds if not grant.offsets_seconds else 0.0
 
     def _give_back_but(self, needed: int) -> None:
         """Let the other lanes have the slots that these permits leave over."""
-        surplus = max(0, self._held - needed)
-        self._held -= surplus
-        self._slots.release(surplus)
+        if (surplus := self._held - needed) > 0:
+            self._held -= surplus
+            self._slots.release(surplus)
 
     async def _serve(self, grant: Grant, since: float) -> None:
         """Hand the permits out, each at its moment; the rest is void once the lane shuts.
