@@ -145,7 +145,7 @@ class Allocation:
                     route = await self._pause(route)
                 permit = await self._permit(route)
                 self.waiting = False
-                if permit is NoPermit.TIME_IS_UP:
+                if permit is NoPermit.TIME_IS_UP or permit is NoPermit.TOO_LATE:
                     return await self._at_deadline(route)
                 if permit is NoPermit.PARK:
                     await self._park(route)
@@ -280,6 +280,7 @@ class Allocation:
             parts.policy.max_gate_wait_seconds,
             may_park=self._may_park,
             called_to=self._called_to,
+            deadline_at=parts.loop.time() + course.remaining_seconds(parts),
         )
         since = parts.now()
         noting = parts.loop.call_later(NOTE_SECONDS, self._begin_note, route) if course.attempts else None

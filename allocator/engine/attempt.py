@@ -47,6 +47,8 @@ _SERVED = (Created, Conflict, Rejected, NotFound)
 _VERDICTS: dict[Verdict | None, Outcome] = {Verdict.THROTTLED: Outcome.THROTTLED, Verdict.FULL: Outcome.NO_CAPACITY}
 JUDGED_SECONDS = 0.5
 """How long a request that has nowhere else to go waits to hear what its push-back meant."""
+ALL_BUT = 0.9
+"""What part of its time a call has to have taken to be one that was given up for lack of it."""
 SHUT_GUESS_SECONDS = 2.0
 """How long a lane counts as shut until the gate has said how long."""
 
@@ -69,6 +71,7 @@ class Call:
         "_permit",
         "_plan",
         "_seconds",
+        "_was_cut",
     )
 
     def __init__(self, course: Course, candidate: Candidate, permit: Permit, route: Plan, parts: Parts) -> None:
@@ -80,6 +83,8 @@ class Call:
         self._now = parts.loop.time
         self._at_ms = parts.broker.now_ms()
         self._called_at = self._seconds = self._left_seconds = 0.0
+        self._was_cut = False
+        """Whether it was given up so early, for its request's deadline, that its silence says nothing."""
 
     async def make(self) -> End | None:
         """Make it, and say what follows. Raises LetGo, DeadlineCame or Doubted."""
@@ -168,11 +173,24 @@ class Call:
         finally:
             self._permit.lane.finish(served=isinstance(outcome, _SERVED))
         self._seconds = parts.now() - since
+        self._learn(outcome, timeout)
         course.provider_seconds += self._seconds
         course.unauthorized = outcome.message if isinstance(outcome, CredentialRefused) else ""
         if isinstance(outcome, Created):
             self._permit.lane.own_ids |= outcome.session.id != course.session_id(parts)
         return outcome
+
+    def _learn(self, outcome: StartOutcome, timeout: float) -> None:
+        """Remember how long a start takes here; one that its own deadline cut short says of the host no more."""
+        usual = self._permit.lane.usual
+        if isinstance(outcome, Created):
+            usual.took(self._seconds)
+        elif (
+            isinstance(outcome, Unknown | Broken)
+            and self._seconds >= ALL_BUT * timeout
+            and timeout == self._left_seconds
+        ):
+            self._was_cut = usual.was_cut(timeout)
 
     async def _look_back(self, status: int | None, message: str) -> None:
         """Where Redis lost something just now, what holds the id may be older than what serves. Raises Doubted."""
@@ -256,6 +274,8 @@ class Call:
     async def _doubt(self, message: str) -> bool:
         """An unknown outcome more; whether the destination is set aside for it."""
         lane, parts = self._permit.lane, self._parts
+        if self._was_cut and not self._permit.probe:
+            return False
         try:
             seconds = await parts.gate.doubt(lane.own, probe=self._permit.probe)
         except GateUnavailable:

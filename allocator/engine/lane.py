@@ -28,6 +28,7 @@ from allocator.engine.slots import Slots
 from allocator.engine.stock import Stock
 from allocator.engine.ticket import Permit, Ticket
 from allocator.engine.turns import LOWER_SHARE, ahead
+from allocator.engine.usual import Usual
 from allocator.gate.gate import Ask, Cause, Gate, GateUnavailable, Grant, Limit
 from allocator.gate.local import ProcessCap
 
@@ -84,25 +85,22 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop)
         """Until when those wait whose first choice this is."""
-        self._stir = stir
-        self._rests_until = float("-inf")
+        self.usual = Usual(self.loop)
+        """How long its calls take; known to its sibling as well."""
+        self._stir, self._rests_until = stir, float("-inf")
         self._open_by: frozenset[str] | None = None
         self._gate = gate
         self._slots = slots
         self._chance = chance
         self._line = Line()
-        self._expected = 0
-        self._out = self._held = 0
-        self._window = self._first_window = first_window
-        self._shut_until = 0.0
+        self._expected = self._out = self._held = self.closings = 0
+        """`closings` counts every time it was shut, so that an answer from before can be told."""
+        self._window, self._first_window, self._shut_until = first_window, first_window, 0.0
         self._progress = Progress()
-        self.closings = 0
-        """Counts every time it was shut, so that an answer from before can be told."""
         self.told = True
         """Whether the gate knows that it is shut."""
         self._unused_probe = False
-        self._changed = asyncio.Event()
-        self._opened = asyncio.Event()
+        self._changed, self._opened = asyncio.Event(), asyncio.Event()
         self.relimit(limits)
 
     def relimit(self, limits: tuple[Limit, ...]) -> None:
@@ -376,7 +374,9 @@ class Lane:
                 return
             if loop.time() - (since + offset) > LATE_SECONDS and not grant.probe:
                 continue
-            ticket = self._line.next()
+            # where there are permits for all, the one with little time left costs nobody a better one
+            ends_at = loop.time() + self.usual.needs_seconds if self._line.waiting > self._held else 0.0
+            ticket = self._line.most_patient() if grant.probe else self._line.next(self, ends_at)
             if ticket is None:
                 return
             self._unused_probe = False

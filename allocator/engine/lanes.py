@@ -148,7 +148,7 @@ class Lanes:
         hosts = self.of(destination)
         lane = self._add(destination, self._guest_limits(destination), self._slots, guests=True)
         self._guests[destination] = lane
-        hosts.sibling, lane.sibling = lane, hosts
+        hosts.sibling, lane.sibling, lane.usual = lane, hosts, hosts.usual
         return lane
 
     def _guest_limits(self, destination: Destination) -> tuple[Limit, ...]:

@@ -1,17 +1,22 @@
 """Those who wait in one lane, in the order in which they are served: by priority, then deadline, then arrival.
 
-In: tickets as they join and leave. Out: whose turn it is; every tenth one is of a lower priority. A ticket that has
-left stays in its heap until it comes up, or until such are the larger part and are swept out.
+In: tickets as they join and leave. Out: whose turn it is; every tenth one is of a lower priority, and none whose call
+would end after its deadline while there is another. A ticket that has left stays in its heap until it comes up, or
+until such are the larger part and are swept out.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from allocator.contract.request import Priority
 from allocator.engine.ticket import Ticket
 from allocator.engine.turns import RANK, order_of
+
+if TYPE_CHECKING:
+    from allocator.engine.lane import Lane
 
 SWEPT_FROM = 64
 
@@ -56,17 +61,40 @@ class Line:
                 self._stored -= 1
         return self.waiting if self._stored else 0
 
-    def next(self) -> Ticket | None:
-        """The one who waits and whose turn it is."""
+    def next(self, lane: Lane, ends_at: float) -> Ticket | None:
+        """The one who waits and whose turn it is, for a call that is likely to end by then on the loop's clock.
+
+        Those who come up and have less time are told that it is too late for them at this lane: served all the same,
+        they would be served in vain, and after them nobody in time. Where there is nobody else, one is tried.
+        """
         self._turns += 1
+        late: list[Ticket] = []
+        for ticket in self._in_turn():
+            if ticket.deadline_at >= ends_at:
+                break
+            late.append(ticket)
+        else:
+            if not late:
+                return None
+            ticket = max(late, key=_patience)
+            late.remove(ticket)
+        for each in late:
+            each.too_late(lane)
+        return ticket
+
+    def most_patient(self) -> Ticket | None:
+        """The one who has most time left."""
+        return max((ticket for ticket in self if ticket.live), key=_patience, default=None)
+
+    def _in_turn(self) -> Iterator[Ticket]:
+        """Take out one after the other of those who still wait."""
         for priority in order_of(self._turns, low_waits=bool(self._heaps[Priority.LOW])):
             heap = self._heaps[priority]
             while heap:
                 _, ticket = heapq.heappop(heap)
                 self._stored -= 1
                 if ticket.live:
-                    return ticket
-        return None
+                    yield ticket
 
     def __iter__(self) -> Iterator[Ticket]:
         """All of them, in any order; also such as have left and were not swept out yet."""
@@ -75,6 +103,10 @@ class Line:
     def from_the_last(self) -> list[Ticket]:
         """All of them, the last one first."""
         return sorted(self, key=_order, reverse=True)
+
+
+def _patience(ticket: Ticket) -> float:
+    return ticket.deadline_at
 
 
 def _order(ticket: Ticket) -> tuple[int, tuple[int, int]]:

@@ -90,7 +90,7 @@ def _expect(ask: Reservation, request: AllocationRequest, parts: Parts) -> None:
 
 
 def wait_seconds(request: AllocationRequest, entry: Entry, parts: Parts) -> float:
-    """How long a request would wait at the least: behind those who wait where it may go, here and outside.
+    """How long a request would take at the least: its call, behind those who wait where it may go, here and outside.
 
     0 where nobody knows: where a looser cap will let it go elsewhere later, or no region is open to it now.
     """
@@ -107,7 +107,7 @@ def wait_seconds(request: AllocationRequest, entry: Entry, parts: Parts) -> floa
         if not seconds or not lane.rate:
             return 0.0
         ahead, rates = max(ahead, seconds * lane.rate), rates + lane.rate
-    return ahead / rates if rates else 0.0
+    return ahead / rates + min(lane.usual.needs_seconds for lane in route.lanes) if rates else 0.0
 
 
 def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | None:

@@ -31,6 +31,8 @@ class NoPermit(Enum):
     """It would take longer than a moment: wait outside."""
     LOOK_AGAIN = 3
     """What the lanes were chosen by has changed."""
+    TOO_LATE = 4
+    """No call would end before its deadline, and others wait whose calls would."""
 
 
 @quick
@@ -61,6 +63,7 @@ class Ticket:
         "_overflow",
         "_overflow_seconds",
         "_since",
+        "deadline_at",
         "due_at",
         "future",
         "may_park",
@@ -77,10 +80,15 @@ class Ticket:
         *,
         may_park: bool = False,
         called_to: str | None = None,
+        deadline_at: float = float("inf"),
     ) -> None:
-        """`called_to` names the lot that the request was called in from, whose lane has a place for it."""
+        """`called_to` names the lot that the request was called in from, whose lane has a place for it.
+
+        `deadline_at`: until when a call has to have ended, on the loop's clock.
+        """
         self.priority = priority
         self.rank = rank
+        self.deadline_at = deadline_at
         self.may_park = may_park
         self._called_to = called_to
         self._loop = lanes[0].loop
@@ -137,6 +145,16 @@ class Ticket:
         """Go on to the next lane at once, where the one that shut is the last one joined."""
         if self.live and self._joined and lane is self._joined[-1]:
             self._join_next()
+
+    def too_late(self, lane: Lane) -> None:
+        """A call through this lane would not end in time; told by one that has taken the ticket out of its line."""
+        self._joined.remove(lane)
+        lane.leave(self.priority)
+        left_seconds = self.deadline_at - self._loop.time()
+        if any(each.usual.needs_seconds <= left_seconds for each in self._lanes[self._next :]):
+            self._join_next()
+        if self.live and not self._joined:
+            self._end(NoPermit.TOO_LATE)
 
     def look_again(self) -> None:
         """The lanes were chosen by what holds no more."""
