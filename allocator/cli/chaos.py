@@ -80,8 +80,12 @@ async def _play(stage: Stage, naive_url: str, matches: int, rate: float) -> int:
         aiohttp.ClientSession() as http,
     ):
         killing = asyncio.get_running_loop().create_task(_kill(stage, naive_url, kills, seconds=matches / rate))
-        answers = await _ask(client, connection, matches, rate)
-        await killing
+        try:
+            answers = await _ask(client, connection, matches, rate)
+            await killing
+        finally:
+            killing.cancel()
+            await asyncio.gather(killing, return_exceptions=True)
         ours = await _calm(http, stage.gameye_url, answers)
         words = [word.decode() for word in await connection.execute("HGETALL", ANSWERS)]
         named = dict(zip(words[::2], words[1::2], strict=True))
@@ -110,12 +114,17 @@ async def _ask(client: AllocatorClient, connection: RedisConnection, matches: in
     loop = asyncio.get_running_loop()
     since = loop.time()
     waiting: dict[str, asyncio.Task[Allocation]] = {}
-    for number in range(matches):
-        await asyncio.sleep(max(0.0, since + number / rate - loop.time()))
-        request = {"id": f"match-{number}", "image": "arena", "regions": list(WISHES[number % len(WISHES)])}
-        waiting[f"match-{number}"] = loop.create_task(client.allocate(request, timeout_seconds=PATIENCE_SECONDS))
-        await connection.execute("RPUSH", QUEUE, json.dumps(request))
-    answers = await asyncio.gather(*waiting.values(), return_exceptions=True)
+    try:
+        for number in range(matches):
+            await asyncio.sleep(max(0.0, since + number / rate - loop.time()))
+            request = {"id": f"match-{number}", "image": "arena", "regions": list(WISHES[number % len(WISHES)])}
+            waiting[f"match-{number}"] = loop.create_task(client.allocate(request, timeout_seconds=PATIENCE_SECONDS))
+            await connection.execute("RPUSH", QUEUE, json.dumps(request))
+        answers = await asyncio.gather(*waiting.values(), return_exceptions=True)
+    finally:
+        for each in waiting.values():
+            each.cancel()
+        await asyncio.gather(*waiting.values(), return_exceptions=True)
     served = [answer.session_id if isinstance(answer, Allocation) else None for answer in answers]
     return dict(zip(waiting, served, strict=True))
 

@@ -150,6 +150,8 @@ class InvalidRequest:
     message: str
     request_id: str | None = None
     reply_to: str | None = None
+    context: str | None = None
+    """As JSON; None where there is none, or none that is handed back."""
 
 
 @lru_cache(maxsize=256)
@@ -177,18 +179,19 @@ def decode_request(raw: bytes) -> Decoded | InvalidRequest:
         return InvalidRequest(f"request: not JSON: {error}")
     if not isinstance(body, dict):
         return InvalidRequest("request: must be a JSON object")
+    context = None
     try:
-        context = None
         if body.get("context") is not None:
             # Everywhere else the shape itself bounds the depth.
             if _depth(body["context"]) > NESTING_MAX:
                 return _invalid(body, "context: nested too deep")
-            context = json.dumps(body["context"], separators=(",", ":"), ensure_ascii=False)
-            if len(context.encode()) > CONTEXT_BYTES_MAX:
+            text = json.dumps(body["context"], separators=(",", ":"), ensure_ascii=False)
+            if len(text.encode()) > CONTEXT_BYTES_MAX:
                 return _invalid(body, f"context: over {CONTEXT_BYTES_MAX} bytes")
+            context = text
         return Decoded(_validated(body), _digest(body), context)
     except ValidationError as error:
-        return _invalid(body, _sentence(error))
+        return _invalid(body, _sentence(error), context)
     except UnicodeEncodeError:
         return _invalid(body, "request: holds half of a surrogate pair, which is no text")
 
@@ -243,9 +246,9 @@ def _digest(body: dict[str, Any]) -> str:
     return hashlib.blake2b(_canonical(same).encode(), digest_size=16).hexdigest()
 
 
-def _invalid(body: dict[str, Any], message: str) -> InvalidRequest:
+def _invalid(body: dict[str, Any], message: str, context: str | None = None) -> InvalidRequest:
     request_id, reply_to = body.get("id"), body.get("reply_to")
-    return InvalidRequest(message, _as_id(request_id, 128), _as_id(reply_to, 64))
+    return InvalidRequest(message, _as_id(request_id, 128), _as_id(reply_to, 64), context)
 
 
 def _as_id(value: Any, length_max: int) -> str | None:

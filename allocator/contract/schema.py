@@ -139,6 +139,7 @@ def _refusal() -> dict[str, Any]:
     names = ("request_id", "entry_id", "error_code", "error_message", "retry_after_ms")
     properties = {name: {"type": "string", "description": _OF_EVENT[name]} for name in names}
     properties["retry_after_ms"]["type"] = "integer"
+    properties["context"] = {"description": "As asked, where it can be handed back."}
     return {
         "type": "object",
         "description": "A request that was not taken up; what its id stands for goes on untouched.",

@@ -7,7 +7,9 @@ nothing; a request is reserved before it is anyone's concern; who sent what cann
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from allocator.broker.broker import (
@@ -120,13 +122,11 @@ def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | 
                 parts.observe(Crashed(f"record of {ask.request_id}", error))
         case OtherBody():
             message = "the id names another request; ask for another server under a new id"
-            return _refusal(ask.entry, ask.request_id, ask.reply_to, Code.ID_CONFLICT, message, parts=parts)
+            return _refusal(ask, Code.ID_CONFLICT, message, parts=parts)
         case Declined():
             wait_ms = round(ask.wait_seconds * 1000)
             message = f"the wait of {wait_ms} ms would pass the deadline; send it again later, or name another region"
-            return _refusal(
-                ask.entry, ask.request_id, ask.reply_to, Code.OVERLOADED, message, parts=parts, retry_after_ms=wait_ms
-            )
+            return _refusal(ask, Code.OVERLOADED, message, parts=parts, retry_after_ms=wait_ms)
         case Faulty(message):
             parts.observe(Crashed(f"record of {ask.request_id}", ValueError(message)))
         case _:
@@ -164,47 +164,41 @@ def _again(ask: Reservation, ended: Ended, parts: Parts) -> Refusal:
     )
 
 
-def _refusal(
-    entry: Entry, request_id: str | None, reply_to: str | None, code: Code, message: str, *, parts: Parts, **data: Any
-) -> Refusal:
-    event = ""
-    if request_id is not None:
-        event = refusal_event(
-            deployment=parts.policy.deployment,
-            entry_id=entry.entry_id,
-            request_id=request_id,
-            code=code,
-            message=message,
-            at_ms=parts.broker.now_ms(),
-            **data,
-        )
-    return Refusal(entry, code, message, request_id, reply_to, state=REFUSED, event=event)
+def _refusal(ask: Reservation, code: Code, message: str, *, parts: Parts, **data: Any) -> Refusal:
+    if ask.context is not None:
+        data["context"] = json.loads(ask.context)
+    event = refusal_event(
+        deployment=parts.policy.deployment,
+        entry_id=ask.entry.entry_id,
+        request_id=ask.request_id,
+        code=code,
+        message=message,
+        at_ms=parts.broker.now_ms(),
+        **data,
+    )
+    return Refusal(ask.entry, code, message, ask.request_id, ask.reply_to, state=REFUSED, event=event)
 
 
 def _invalid(entry: Entry, invalid: InvalidRequest, parts: Parts) -> Refusal:
     """Bury the bytes; an id that can be read and is new fails with them."""
     code = Code.INVALID_REQUEST
-    refusal = _refusal(entry, invalid.request_id, invalid.reply_to, code, invalid.message, parts=parts)
     if invalid.request_id is None:
         return Refusal(entry, code, invalid.message, bury=True)
+    ask = Reservation(entry, invalid.request_id, "", 0, invalid.context, invalid.reply_to)
+    refusal = _refusal(ask, code, invalid.message, parts=parts)
     failed = Allocation(
         state=State.FAILED,
         final=True,
         request_id=invalid.request_id,
         priority=entry.priority.value,
+        context=None if invalid.context is None else json.loads(invalid.context),
         enqueued_at=entry.enqueued_at_ms,
         updated_at=parts.broker.now_ms(),
         error_code=code.value,
         error_message=invalid.message,
     )
-    return Refusal(
-        entry=entry,
-        code=code,
-        message=invalid.message,
-        request_id=invalid.request_id,
-        reply_to=invalid.reply_to,
-        state=refusal.state,
-        event=refusal.event,
+    return replace(
+        refusal,
         bury=True,
         failure=failed.to_hash(),
         failure_event=allocation_event(failed, deployment=parts.policy.deployment, entry_id=entry.entry_id),

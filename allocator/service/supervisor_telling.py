@@ -94,7 +94,8 @@ class Telling:
         await asyncio.wait(self._tasks)
         if self._writer is None:
             return
-        with contextlib.suppress(OSError, TimeoutError):
+        # a supervisor that was killed has closed the way: asyncio says OSError, uvloop a RuntimeError
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 # Whole reports alone are ever written, so this one follows a whole one.
                 self._writer.write(await self._report())

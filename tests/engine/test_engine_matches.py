@@ -121,15 +121,16 @@ async def test_a_match_whose_wait_would_pass_its_deadline_is_refused_at_once_and
     member = await fleet.worker(rates={"europe": 10})
     ids = await fleet.send_many(30, regions=["europe"], timeout_seconds=60)
     await wait_until(lambda: len(member.seen(Received)) == 30)
-    entry_id = await fleet.send(id="late", regions=["europe"], timeout_seconds=1)
+    entry_id = await fleet.send(id="late", regions=["europe"], timeout_seconds=1, context={"lobby": 7})
     await wait_until(lambda: member.seen(Refused), timeout_seconds=0.9)
     (told,) = await fleet.results("late")
     event = json.loads(told["event"])
     assert (told["state"], event["type"]) == ("refused", "allocator.request.refused.v1")
     assert (event["data"]["entry_id"], event["data"]["error_code"]) == (entry_id, "overloaded")
     assert 1000 < event["data"]["retry_after_ms"] <= 3000
+    assert event["data"]["context"] == {"lobby": 7}
     assert await fleet.answer("late") == {}
-    await fleet.send(id="late", regions=["europe"], timeout_seconds=60)
+    await fleet.send(id="late", regions=["europe"], timeout_seconds=60, context={"lobby": 7})
     answers = await fleet.ended("late", *ids)
     assert {each["state"] for each in answers} == {"allocated"}
     await fleet.assert_one_session_each(["late", *ids])
@@ -140,7 +141,7 @@ async def test_another_body_under_a_known_id_is_refused_and_the_first_stays(flee
     member = await fleet.worker(rates={"europe": 100})
     await fleet.send(id="m-1")
     await wait_until(lambda: fleet.posts() == 1)
-    under_way = await fleet.send(id="m-1", version="2")
+    under_way = await fleet.send(id="m-1", version="2", context=[1, "two"])
     (answer,) = await fleet.ended("m-1")
     after_end = await fleet.send(id="m-1", version="2", reply_to="mm")
     await wait_until(lambda: len(member.seen(Refused)) == 2)
@@ -148,11 +149,23 @@ async def test_another_body_under_a_known_id_is_refused_and_the_first_stays(flee
     events = [json.loads(each["event"]) for each in refused]
     assert [event["type"] for event in events] == ["allocator.request.refused.v1"] * 2
     assert [event["data"]["entry_id"] for event in events] == [under_way, after_end]
+    assert [event["data"].get("context") for event in events] == [[1, "two"], None]
     assert {event["data"]["error_code"] for event in events} == {"id_conflict"}
     assert [each["state"] for each in await fleet.stream(fleet.keys.results_for("mm"))] == ["refused"]
     assert await fleet.answer("m-1") == answer
     assert fleet.posts() == 1
     await wait_until(fleet.nothing_is_left)
+
+
+async def test_an_invalid_request_gets_its_context_back(fleet: Fleet) -> None:
+    await fleet.begin()
+    await fleet.worker()
+    await fleet.send(id="m-1", regoins=["europe"], context={"lobby": 7})
+    (answer,) = await fleet.ended("m-1")
+    (told,) = await fleet.results("m-1")
+    assert json.loads(answer["context"]) == json.loads(told["event"])["data"]["context"] == {"lobby": 7}
+    await fleet.send(id="m-2", context="x" * 5000)  # nor is that kept which must not be
+    assert "context" not in (await fleet.ended("m-2"))[0]
 
 
 BAD = {
