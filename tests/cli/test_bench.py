@@ -71,11 +71,14 @@ def processes_naming(text: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize(("option", "other"), [("--compare", "bare"), ("--traces", "traced")])
+@pytest.mark.parametrize(
+    ("options", "other"),
+    [(("--compare",), "bare"), (("--compare", "--simulator"), "bare"), (("--traces",), "traced")],
+)
 async def test_a_backlog_is_served_by_both_sides_and_every_cost_is_told(
-    tmp_path: Path, option: str, other: str
+    tmp_path: Path, options: tuple[str, ...], other: str
 ) -> None:
-    code, report, err = await run_bench(tmp_path, "--backlog", "200", option, "--rounds", "1")
+    code, report, err = await run_bench(tmp_path, "--backlog", "200", *options, "--rounds", "1")
 
     assert code == 0, err
     assert report["complete"]

@@ -97,7 +97,11 @@ async def main(settings: dict[str, Any], name: str) -> int:
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
         Redis.from_url(settings["redis"]["url"], max_connections=10_000, retry=Retry(NoBackoff(), 0)) as redis,
-        aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
+        aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            headers={"Authorization": f"Bearer {settings['gameye']['token']}"},
+        ) as http,
     ):
         try:
             await redis.xgroup_create(keys.requests(Priority.NORMAL), GROUP, "0", mkstream=True)

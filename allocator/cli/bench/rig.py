@@ -69,6 +69,12 @@ class Fleet:
     keys: Keys
     processes: tuple[Process, ...]
 
+    def signal(self, number: int) -> None:
+        """Send a signal to each that still runs."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
 
 class Rig:
     """What runs for the whole bench, until closed."""

@@ -1,8 +1,8 @@
 """One round: a fleet is started, a load is sent, and what it cost is read off; and rounds in turn.
 
-In: a rig, a side, a load. Out: a `Round`. The first tenth of the answers warms up and is not counted; of a backlog,
-nor is what was answered before all of it was sent. A round ends at its last answer, or when its patience does, and
-then says how many were left without one.
+In: a rig, a side, a load. Out: a `Round`. The first tenth of the answers warms up and is not counted; a backlog is sent
+while those who are to drain it stand still. A round ends at its last answer, or when its patience does, and then says
+how many were left without one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import statistics
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Round:
     sent_late_ms: Percentiles
     """How late the bench was; included in `added_ms`."""
     falls_behind: float
-    """Of what came in the second half of an open loop, the share that was left for later; 0 for any other load."""
+    """Of what came in an open loop, the share that was left for later; 0 for any other load. See `falls_behind`."""
     worker_cpu_ms: float | None
     provider_cpu_ms: float | None
     bench_cpu_ms: float
@@ -72,6 +73,8 @@ class Round:
 SLICES = 40
 BEHIND_MAX = 0.01
 """A rate is kept up with where no larger share of what comes is left for later."""
+SOON_SECONDS = 0.1
+"""Who came so shortly before the end of the load may have its answer after it."""
 
 
 async def in_turn(
@@ -130,7 +133,7 @@ async def _running(
 ) -> AsyncIterator[tuple[asyncio.Task[None], list[asyncio.Task[Any]]]]:
     """The sender, and what must not end before the round does: the reader and the processes."""
     loop = asyncio.get_running_loop()
-    sending = loop.create_task(matchmaker.send())
+    sending = loop.create_task(_send(matchmaker, fleet))
     failed: list[asyncio.Task[Any]] = [loop.create_task(matchmaker.read())]
     failed += [loop.create_task(process.wait()) for process in fleet.processes]
     try:
@@ -139,6 +142,17 @@ async def _running(
         for task in (sending, *failed):
             task.cancel()
         await asyncio.gather(sending, *failed, return_exceptions=True)
+
+
+async def _send(matchmaker: Matchmaker, fleet: Fleet) -> None:
+    if not isinstance(matchmaker.load, Backlog):
+        await matchmaker.send()
+        return
+    fleet.signal(signal.SIGSTOP)
+    try:
+        await matchmaker.send()
+    finally:
+        fleet.signal(signal.SIGCONT)
 
 
 async def _measure(
@@ -193,7 +207,7 @@ def _round(rig: Rig, fleet: Fleet, matchmaker: Matchmaker, started: Reading, end
         added_ms=percentiles(added) if added else None,
         less_calls_ms=_less_calls_ms(matchmaker) if is_open_loop else None,
         sent_late_ms=percentiles(sorted(1000 * late for late in matchmaker.lateness_seconds)),
-        falls_behind=falls_behind(matchmaker.due_at, matchmaker.answered_at) if is_open_loop else 0.0,
+        falls_behind=_falls_behind(matchmaker, rig.setup.provider_latency_ms) if is_open_loop else 0.0,
         worker_cpu_ms=_each_ms(started.workers_cpu_seconds, ended.workers_cpu_seconds, counted),
         provider_cpu_ms=_each_ms(started.provider_cpu_seconds, ended.provider_cpu_seconds, counted),
         bench_cpu_ms=1000 * (ended.bench_cpu_seconds - started.bench_cpu_seconds) / counted,
@@ -221,6 +235,18 @@ def _added_ms(matchmaker: Matchmaker, provider_ms: float) -> list[float]:
     pairs = zip(matchmaker.due_at, matchmaker.answered_at, strict=True)
     since = matchmaker.warm
     return sorted(1000 * (read - due) - provider_ms for due, read in list(pairs)[since:] if read)
+
+
+def _falls_behind(matchmaker: Matchmaker, provider_ms: float) -> float:
+    due_at, answered_at = matchmaker.due_at, matchmaker.answered_at
+    return max(falls_behind(due_at, answered_at), left_over(due_at, answered_at, SOON_SECONDS + provider_ms / 1000))
+
+
+def left_over(due_at: Sequence[float], answered_at: Sequence[float], soon_seconds: float) -> float:
+    """Of those that came before the last moment of the load, the share without an answer by its end."""
+    end = due_at[-1]
+    early = [read for due, read in zip(due_at, answered_at, strict=True) if due <= end - soon_seconds]
+    return sum(not read or read > end for read in early) / len(early) if early else 0.0
 
 
 def falls_behind(due_at: Sequence[float], answered_at: Sequence[float]) -> float:
