@@ -45,7 +45,9 @@ class Families:
     def _requests(self) -> None:
         self.received = self._counter("requests_received", "Requests taken up and reserved.", "priority")
         self.finished = self._counter("requests_finished", "Requests with their last state recorded.", "state", "code")
-        self.refused = self._counter("requests_refused", "Entries that made no request of their own.", "code")
+        self.refused = self._counter(
+            "requests_refused", "Entries that were refused, or invalid: one whose id is new is finished, too.", "code"
+        )
         self.parked_total = self._counter("requests_parked", "Times that a request was set aside to wait in Redis.")
         self.request_seconds = self._histogram(
             "request_duration_seconds", "From Redis taking the entry to its end recorded.", "state"

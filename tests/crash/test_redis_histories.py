@@ -46,8 +46,7 @@ class Size:
 SMALL = Size(matches=20, seconds=4, passes=3)
 WHOLE = Size(matches=200, seconds=20, passes=10)
 LONG = pytest.mark.skipif(not os.environ.get("LONG_TESTS"), reason="takes a minute: LONG_TESTS=1")
-SIZES = [pytest.param(SMALL, id="small", marks=LONG), pytest.param(WHOLE, id="whole", marks=LONG)]
-WHOLE_ALONE = [pytest.param(WHOLE, id="whole", marks=LONG)]
+SIZES = [pytest.param(SMALL, id="small"), pytest.param(WHOLE, id="whole", marks=LONG)]
 
 MakeServer = Callable[[], TestServer]
 
@@ -76,7 +75,7 @@ async def estate(request: pytest.FixtureRequest, make_server: MakeServer, tmp_pa
         yield estate
 
 
-@pytest.mark.parametrize("size", WHOLE_ALONE)
+@pytest.mark.parametrize("size", SIZES)
 async def test_a_flushed_redis_stops_no_match_in_play_and_gives_each_its_server_again(
     estate: Estate, size: Size
 ) -> None:
@@ -104,7 +103,7 @@ async def test_an_old_backup_stops_no_match_in_play_and_gives_each_its_server_ag
     await all_play_on(estate, size)
 
 
-@pytest.mark.parametrize("size", WHOLE_ALONE)
+@pytest.mark.parametrize("size", SIZES)
 async def test_a_replica_promoted_without_the_tail_stops_no_match_in_play_and_gives_each_its_server_again(
     estate: Estate, size: Size, make_server: MakeServer, wait_until: WaitUntil
 ) -> None:

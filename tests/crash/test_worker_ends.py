@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -22,7 +21,6 @@ LEASE_SECONDS = 2.0
 END_SECONDS = 40.0
 MANY = 400
 """More than the fleet's rate of sixty a second serves while a worker leaves."""
-LONG = bool(os.environ.get("LONG_TESTS"))
 
 
 @pytest.fixture
@@ -83,7 +81,6 @@ async def test_a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes(
     assert len(after.results) == len(asked) + 10
 
 
-@pytest.mark.skipif(not LONG, reason="takes the default lease of ten seconds: LONG_TESTS=1")
 async def test_all_matches_of_a_worker_that_was_killed_are_recorded_within_fifteen_seconds(
     simulator: Simulator, fleet: Fleet, wait_until: WaitUntil
 ) -> None:
