@@ -57,8 +57,10 @@ class Link(asyncio.Protocol):
         """Connect, and take the wire over. Raises what redis-py does where it cannot."""
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's gap
-        except BaseException:
+        except BaseException as error:
             await connection.disconnect(nowait=True)  # half made, as a caller leaves or the server answers nonsense
+            if isinstance(error, RuntimeError):  # uvloop's word for a transport that is closed already
+                raise RedisConnectionError("the connection was lost as it was made") from error
             raise
         link = cls(timeout_seconds)
         writer = connection._writer  # noqa: SLF001 - redis-py has no other way to hand a connection over
@@ -77,8 +79,11 @@ class Link(asyncio.Protocol):
             raise RedisConnectionError("the connection was lost")
         now = self._loop.time()
         asked = _Asked(len(commands), self._loop.create_future(), now)
+        try:
+            self._transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
+        except RuntimeError as error:  # as above, before anybody was told
+            raise RedisConnectionError("the connection was lost") from error
         self._asked.append(asked)
-        self._transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_seconds, self._look)
         return await asked.future

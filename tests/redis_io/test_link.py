@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from allocator.redis_io import wire
 from allocator.redis_io.connect import RedisConnection, connect
 from allocator.redis_io.errors import RedisFault, Unavailable
+from allocator.redis_io.link import Link
 
 if TYPE_CHECKING:
     from tests.conftest import TestServer
@@ -135,3 +137,25 @@ async def test_a_connection_that_is_closed_while_it_is_made_ends_its_callers() -
         await call
     listener.close()
     await listener.wait_closed()
+
+
+class Closed:
+    """A connection, and a transport, that uvloop has closed before anybody was told."""
+
+    def write(self, _data: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    async def connect(self) -> None:
+        self.write(b"HELLO")
+
+    async def disconnect(self, *, nowait: bool) -> None:
+        assert nowait
+
+
+async def test_a_transport_that_is_closed_under_a_call_is_a_connection_that_was_lost() -> None:
+    with pytest.raises(RedisConnectionError, match="was lost as it was made"):
+        await Link.open(cast(Any, Closed()), 1.0)
+    link = Link(1.0)
+    link._transport = cast(Any, Closed())
+    with pytest.raises(RedisConnectionError, match="was lost"):
+        await link.ask([b"PING"])

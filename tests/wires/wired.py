@@ -33,4 +33,4 @@ class Wired:
         assert not account.faults(), self.fleet.tails()
         assert account.states == {"allocated": len(self.fleet.asked)}
         assert len(account.results) == len(self.fleet.asked)
-        assert all(worker.running for worker in self.fleet.workers)
+        assert all(worker.running for worker in self.fleet.workers), self.fleet.tails()
