@@ -50,7 +50,6 @@ class CallIn:
         everywhere, others = since - self._looked_everywhere_at >= IDLE_SECONDS, {}
         if everywhere:
             self._looked_everywhere_at = since
-            parts.lanes.sweep()
             others = parts.lanes.lots_without_lane()
         lanes = {lane.lot: lane for lane in parts.lanes if everywhere or not lane.is_idle}
         namespace = parts.policy.namespace

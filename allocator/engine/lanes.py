@@ -62,7 +62,7 @@ class Lanes:
         self._lanes: dict[Destination, Lane] = {}
         self._guests: dict[Destination, Lane] = {}
         self._look_up_lanes: dict[str, Lane] = {}
-        self._pumps: dict[Lane, asyncio.Task[None]] = {}
+        self._pumps: set[asyncio.Task[None]] = set()
         self._look_ups = count()
         self._stirred = asyncio.Event()
         self.changes = 0
@@ -90,16 +90,6 @@ class Lanes:
             if destination not in self._guests and self._kept_share_of(destination) > 0:
                 lots[lot_of(destination, guests=True)] = (destination, True)
         return lots
-
-    def sweep(self) -> None:
-        """Drop those that settings do not name and nobody uses: senders may name any region where unknown ones go."""
-        named = set(self._destinations())
-        for destination, lane in list(self._lanes.items()):
-            # what the gate has not heard yet, and what makes look-ups prove nothing, is known here alone
-            if destination not in named and lane.is_idle and lane.told and not lane.own_ids and lane.sibling is None:
-                del self._lanes[destination]
-                self._pumps.pop(lane).cancel()
-                self.changes += 1
 
     async def stirred(self, seconds: float) -> None:
         """Wait until a lane has room for those in its lot, at most so long."""
@@ -139,10 +129,9 @@ class Lanes:
 
     async def close(self) -> None:
         """Stop every pump."""
-        pumps = self._pumps.values()
-        for pump in pumps:
+        for pump in self._pumps:
             pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await asyncio.gather(*self._pumps, return_exceptions=True)
 
     def _add_guests(self, destination: Destination) -> Lane:
         hosts = self.of(destination)
@@ -169,8 +158,8 @@ class Lanes:
             first_window=self._first_window_of(destination.provider),
         )
         lane.opened_by(self._open_by(destination))
-        pumping = self._keep_pumping(lane)
-        self._pumps[lane] = asyncio.get_running_loop().create_task(pumping, name=f"lane {destination}")
+        pump = asyncio.get_running_loop().create_task(self._keep_pumping(lane), name=f"lane {destination}")
+        self._pumps.add(pump)
         return lane
 
     async def _keep_pumping(self, lane: Lane) -> None:
