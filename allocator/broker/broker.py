@@ -85,7 +85,7 @@ class Reservation:
     context: str | None = None
     reply_to: str | None = None
     wait_seconds: float = 0.0
-    """How long it would wait at the least."""
+    """How long it would take at the least, where others wait before it."""
     decline: bool = False
     """Leave it where it is, if the id is new: it could not be served by its deadline."""
 

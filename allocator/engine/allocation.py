@@ -145,7 +145,7 @@ class Allocation:
                     route = await self._pause(route)
                 permit = await self._permit(route)
                 self.waiting = False
-                if permit is NoPermit.TIME_IS_UP or permit is NoPermit.TOO_LATE:
+                if permit is NoPermit.TIME_IS_UP:
                     return await self._at_deadline(route)
                 if permit is NoPermit.PARK:
                     await self._park(route)

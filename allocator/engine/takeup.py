@@ -125,7 +125,7 @@ def _answered(ask: Reservation, reply: ReserveReply, parts: Parts) -> Refusal | 
             return _refusal(ask, Code.ID_CONFLICT, message, parts=parts)
         case Declined():
             wait_ms = round(ask.wait_seconds * 1000)
-            message = f"the wait of {wait_ms} ms would pass the deadline; send it again later, or name another region"
+            message = f"it would take {wait_ms} ms and pass its deadline; send it again later, or name another region"
             return _refusal(ask, Code.OVERLOADED, message, parts=parts, retry_after_ms=wait_ms)
         case Faulty(message):
             parts.observe(Crashed(f"record of {ask.request_id}", ValueError(message)))

@@ -1,10 +1,10 @@
 """One request's wait for a permit, in as many lanes as it takes; the first that serves it wins.
 
 In: lanes, best first. Out: a `Permit`, or why there is none. It starts in the first lane that admits it; it joins the
-next one as well as soon as that lane is shut or too long, or after `overflow_seconds` in it. It never leaves a lane it
-has joined; one that waits at lanes that are shut stands in all of its lanes, so that the first that opens or has its
-turn serves it. Where no lane admits it, or those it has joined shut and others are to find out when they open, it is
-told to park.
+next one as well as soon as that lane is shut or too long, or after `overflow_seconds` in it. It leaves a lane it has
+joined only where a call would not end in time; one that waits at lanes that are shut stands in all of its lanes, so
+that the first that opens or has its turn serves it. Where no lane admits it, or those it has joined shut and others are
+to find out when they open, it is told to park.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ class NoPermit(Enum):
     """It would take longer than a moment: wait outside."""
     LOOK_AGAIN = 3
     """What the lanes were chosen by has changed."""
-    TOO_LATE = 4
-    """No call would end before its deadline, and others wait whose calls would."""
 
 
 @quick
@@ -147,14 +145,20 @@ class Ticket:
             self._join_next()
 
     def too_late(self, lane: Lane) -> None:
-        """A call through this lane would not end in time; told by one that has taken the ticket out of its line."""
+        """A call through this lane would not end in time; told by one that has taken the ticket out of its line.
+
+        It waits where a call would, else for nothing but its time, and takes up no place that others could use.
+        """
+        self._stop_overflow()
+        self._next = len(self._lanes)
         self._joined.remove(lane)
         lane.leave(self.priority)
         left_seconds = self.deadline_at - self._loop.time()
-        if any(each.usual.needs_seconds <= left_seconds for each in self._lanes[self._next :]):
-            self._join_next()
-        if self.live and not self._joined:
-            self._end(NoPermit.TOO_LATE)
+        for other in self._lanes:
+            if other is not lane and other not in self._joined and other.usual.needs_seconds <= left_seconds:
+                other.join(self)
+                self._joined.append(other)
+                return
 
     def look_again(self) -> None:
         """The lanes were chosen by what holds no more."""

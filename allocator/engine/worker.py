@@ -135,7 +135,7 @@ class Worker:
             return
         parts = self._parts
         await parts.broker.look_back()
-        if not parts.paused and (room := self._room_left()) > 0:
+        if not parts.paused and (room := self._room_to_call()) > 0:
             await self._intake.take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)))
         while (room := self._room_to_call()) > 0:
             if await take_over(room, parts, self._begin) < room:

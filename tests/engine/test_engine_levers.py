@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from allocator.gate.fleet import FleetGate
+from allocator.service.wiring import PROBE_MARGIN_SECONDS
 from allocator.simulator.gameye import RegionSettings, RetryAfter
 
 if TYPE_CHECKING:
@@ -113,6 +115,17 @@ async def test_matches_for_a_drained_region_alone_are_parked_and_go_on_when_it_i
     answers = await fleet.ended(*ids, seconds=len(ids) / 20 + 10)
     assert {each["state"] for each in answers} == {"allocated"}
     await fleet.assert_one_session_each(ids)
+
+
+async def test_a_probe_is_waited_for_as_long_as_a_call_may_take_by_the_settings_in_force(fleet: Fleet) -> None:
+    await fleet.begin()
+    member = await fleet.worker(gameye={"timeout_seconds": 3})
+    gate, live = cast(FleetGate, member.parts.gate), member._service.live
+    assert gate.probe_hold_seconds == 3 + PROBE_MARGIN_SECONDS
+    assert live.settings.gameye is not None
+    slower = live.settings.gameye.model_copy(update={"timeout_seconds": 7})
+    live._put_in_force(live.settings.model_copy(update={"gameye": slower}), live.levers)
+    assert gate.probe_hold_seconds == 7 + PROBE_MARGIN_SECONDS
 
 
 async def test_a_lever_lapses_by_itself(fleet: Fleet, wait_until: Any) -> None:

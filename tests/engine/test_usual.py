@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.lane import Lane
+from allocator.engine.lanes import Lanes
 from allocator.engine.line import Line
 from allocator.engine.slots import Slots
-from allocator.engine.ticket import NoPermit, Ticket
+from allocator.engine.ticket import NoPermit, Permit, Ticket
 from allocator.engine.usual import FORGOTTEN_SECONDS, MARGIN, Usual
-from allocator.gate.gate import Limit
+from allocator.gate.gate import Cause, Limit
 from allocator.gate.memory import MemoryGate
 
 if TYPE_CHECKING:
@@ -80,21 +83,30 @@ def test_a_silence_counts_where_the_call_had_its_time(
     run_virtually(story)
 
 
+@contextlib.asynccontextmanager
+async def waiting(*tickets: Ticket) -> AsyncIterator[list[asyncio.Task[Permit | NoPermit]]]:
+    """All of them wait, for five seconds at most."""
+    waits = [asyncio.ensure_future(each.wait(5)) for each in tickets]
+    await asyncio.sleep(0)
+    yield waits
+    for each in waits:
+        each.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
 def test_who_has_too_little_time_left_is_passed_over_for_who_has_enough(run_virtually: RunVirtually) -> None:
     async def story() -> None:
         lane = a_lane()
         lane.usual.took(0.4)
         tickets = [a_ticket(number, left, lane) for number, left in enumerate((0.1, 0.3, 0.9, 2.0))]
-        waits = [asyncio.ensure_future(each.wait(5)) for each in tickets]
-        await asyncio.sleep(0)
-        line = lane._line
-        assert line.next(lane, lane.loop.time() + lane.usual.needs_seconds) is tickets[2]
-        assert [await each for each in waits[:2]] == [NoPermit.TOO_LATE] * 2
-        assert (lane.waiting, tickets[3].live) == (2, True)
-        assert line.most_patient() is tickets[3]
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        async with waiting(*tickets) as waits:
+            line = lane._line
+            assert line.next(lane, lane.loop.time() + lane.usual.needs_seconds) is tickets[2]
+            assert (lane.waiting, line.count(), line.most_patient()) == (2, 2, tickets[3])
+            await asyncio.sleep(4)
+            assert [each.done() for each in waits[:2]] == [False, False], "they wait for their time"
+            await asyncio.sleep(2)
+            assert [each.result() for each in waits[:2]] == [NoPermit.TIME_IS_UP] * 2
 
     run_virtually(story)
 
@@ -103,30 +115,68 @@ def test_where_all_have_too_little_the_one_with_most_is_tried(run_virtually: Run
     async def story() -> None:
         lane = a_lane()
         tickets = [a_ticket(number, left, lane) for number, left in enumerate((0.1, 0.3, 0.2))]
-        waits = [asyncio.ensure_future(each.wait(5)) for each in tickets]
-        await asyncio.sleep(0)
-        assert lane._line.next(lane, lane.loop.time() + 1) is tickets[1]
-        assert [each.live for each in tickets] == [False, True, False]
-        assert Line().next(lane, 1e9) is None
-        for each in waits:
-            each.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        async with waiting(*tickets):
+            assert lane._line.next(lane, lane.loop.time() + 1) is tickets[1]
+            assert lane.waiting == 1, "the others take up no place"
+            assert Line().next(lane, 1e9) is None
 
     run_virtually(story)
 
 
-def test_who_is_too_late_for_one_goes_on_to_a_quicker_one(run_virtually: RunVirtually) -> None:
+@pytest.mark.parametrize(("quickly", "waits_at_the_other"), [(0.1, True), (2.0, False)])
+def test_who_is_too_late_for_one_waits_at_a_quicker_one(
+    run_virtually: RunVirtually, quickly: float, *, waits_at_the_other: bool
+) -> None:
     async def story() -> None:
-        slow, quick = a_lane("slow"), a_lane("quick")
+        slow, other = a_lane("slow"), a_lane("other")
         slow.usual.took(2.0)
-        quick.usual.took(0.1)
-        ticket = a_ticket(0, 0.5, slow, quick)
-        waiting = asyncio.ensure_future(ticket.wait(5))
-        await asyncio.sleep(0)
-        assert (slow.waiting, quick.waiting) == (1, 0)
-        ticket.too_late(slow)
-        assert (ticket.live, slow.waiting, quick.waiting) == (True, 0, 1)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        other.usual.took(quickly)
+        ticket = a_ticket(0, 0.5, slow, other)
+        async with waiting(ticket):
+            assert (slow.waiting, other.waiting) == (1, 0)
+            assert slow._line.next(slow, slow.loop.time()) is ticket
+            ticket.too_late(slow)
+            assert (ticket.live, slow.waiting, other.waiting) == (True, 0, int(waits_at_the_other))
+        assert (slow.waiting, other.waiting) == (0, 0)
+
+    run_virtually(story)
+
+
+def test_a_probe_is_for_who_has_most_time(run_virtually: RunVirtually) -> None:
+    async def story() -> None:
+        lane = a_lane()
+        await lane._gate.shut(lane.own, Cause.UNAVAILABLE, 1.0)
+        lane.close(Cause.UNAVAILABLE, 1.0)
+        tickets = [a_ticket(number, left, lane) for number, left in enumerate((2.0, 60.0, 4.0))]
+        pump = asyncio.ensure_future(lane.pump())
+        async with waiting(*tickets) as waits:
+            await asyncio.sleep(1.6)
+            assert [each.done() for each in waits] == [False, True, False]
+            permit = waits[1].result()
+            assert isinstance(permit, Permit)
+            assert permit.probe
+        pump.cancel()
+        await asyncio.gather(pump, return_exceptions=True)
+
+    run_virtually(story)
+
+
+def test_guests_and_hosts_of_a_destination_know_the_same(run_virtually: RunVirtually) -> None:
+    async def story() -> None:
+        chance = random.Random(1)
+        lanes = Lanes(
+            gate=MemoryGate(probe_hold_seconds=1, chance=chance),
+            concurrency=9,
+            limits_of=lambda each: (Limit("gameye", "studio", each.location, 10.0),),
+            account_of=lambda _: "studio",
+            observe=lambda _: None,
+            chance=chance,
+            kept_share_of=lambda _: 0.5,
+        )
+        place = Destination("gameye", "europe")
+        guests = lanes.of(place, guest=True)
+        lanes.of(place).usual.took(0.8)
+        assert guests.usual.needs_seconds == 0.8 * MARGIN
+        await lanes.close()
 
     run_virtually(story)

@@ -172,6 +172,7 @@ async def test_processes_whose_supervisor_was_killed_leave_by_themselves(
     await wait_until(lambda: all(is_gone(each) for each in both), timeout_seconds=END_SECONDS)
     log = process.log.read_text()
     assert log.count("the supervisor is gone") == log.count("worker ended") == 2
+    assert "Traceback" not in log
 
 
 @LONG
