@@ -4,7 +4,7 @@
         allocation = await client.allocate({"id": "m-1", "image": "my-game", "regions": ["europe", "us-east"]})
         print(allocation.state, allocation.endpoint)
 
-    client     submit, get, wait, allocate, cancel, over one connection
+    client     submit, take_up, get, wait, allocate, cancel, over one connection
     partitions how many partitions the namespace has; `shares` what is held of each
     outbox     a request checked, then sent: what one turn of the loop submits goes out in one round trip
     listener   one reader of the results stream for all that wait
@@ -14,7 +14,7 @@
 It stands on the public contract alone: what it does, `redis-cli` can do, and it needs no worker to be of its version.
 """
 
-from allocator.client.client import AllocatorClient
+from allocator.client.client import AllocatorClient, Receipt
 from allocator.client.errors import InvalidRequestError, RefusedError, UnreadableAnswerError
 from allocator.contract.allocation import Allocation, State
 from allocator.contract.request import AllocationRequest, Priority
@@ -26,6 +26,7 @@ __all__ = [
     "AllocatorClient",
     "InvalidRequestError",
     "Priority",
+    "Receipt",
     "RedisFault",
     "RefusedError",
     "State",

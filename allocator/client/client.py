@@ -8,10 +8,13 @@ through restarts of Redis and losses of its history. Making the allocation is th
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from allocator.client.outbox import AnyRequest, checked_id, outgoing
+from allocator.client.outbox import AnyRequest, Outgoing, checked_id, outgoing
 from allocator.client.shares import Share, Shares
 from allocator.client.waiter import Waiter, read_hash
 from allocator.contract.allocation import Allocation
@@ -21,6 +24,16 @@ from allocator.redis_io.connect import BLOCKING_CONNECTIONS_MAX, connect
 from allocator.redis_io.errors import Unavailable
 
 RETRY_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a request came to. `known`: something was known of its id before; `taken`: a worker has taken it up."""
+
+    request_id: str
+    entry_id: str
+    known: bool
+    taken: bool
 
 
 class AllocatorClient:
@@ -109,6 +122,32 @@ class AllocatorClient:
         TimeoutError the request goes on: `wait` for it, or `allocate` the same again.
         """
         sending, deadline = outgoing(request, priority), _deadline(timeout_seconds)
+        async with self._sent(sending, deadline, timeout_seconds) as (_, waiter):
+            return await _answer(waiter, deadline, timeout_seconds)
+
+    async def take_up(
+        self, request: AnyRequest, priority: Priority = Priority.NORMAL, timeout_seconds: float | None = None
+    ) -> Receipt:
+        """Send this request and return once a worker has taken it up, or `timeout_seconds` have passed.
+
+        Raises what `submit` raises, RefusedError where the request was not taken up, and TimeoutError where it could
+        not even be sent in time.
+        """
+        sending, deadline = outgoing(request, priority), _deadline(timeout_seconds)
+        async with self._sent(sending, deadline, timeout_seconds) as (share, waiter):
+            taken = True
+            try:
+                async with asyncio.timeout_at(deadline):
+                    submitted = await share.listener.settled(waiter)
+            except TimeoutError:
+                taken, submitted = False, waiter.own
+            return Receipt(sending.request_id, submitted.entry_id, submitted.known, taken)
+
+    @contextlib.asynccontextmanager
+    async def _sent(
+        self, sending: Outgoing, deadline: float | None, timeout_seconds: float | None
+    ) -> AsyncIterator[tuple[Share, Waiter]]:
+        """Send it, and attend to its wait for as long as this lasts."""
         try:
             async with asyncio.timeout_at(deadline):
                 share = await self._to_send_by(sending.request_id)
@@ -123,7 +162,7 @@ class AllocatorClient:
             except TimeoutError:
                 raise _too_late(sending.request_id, timeout_seconds) from None
             share.listener.sent(waiter, submitted)
-            return await _answer(waiter, deadline, timeout_seconds)
+            yield share, waiter
 
     async def _to_send_by(self, request_id: str) -> Share:
         try:

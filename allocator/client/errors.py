@@ -19,13 +19,15 @@ class InvalidRequestError(ValueError):
 class RefusedError(Exception):
     """The request was not taken up; the allocation of that id, if there is one, stays as it is.
 
-    `code` is one of the contract's section 4, and may be one that this version does not know.
+    `code` is one of the contract's section 4, and may be one that this version does not know. `retry_after_ms` says
+    when to send it again, where that helps.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.retry_after_ms = retry_after_ms
 
 
 class UnreadableAnswerError(Exception):

@@ -33,6 +33,7 @@ from allocator.redis_io.errors import CommandFault, RedisFault, Unavailable
 CLOSED = "the client was closed while this waited; the request goes on: wait for it again"
 SWEEP_SECONDS = 3.0
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 0.05, 2.0
+LOOK_SECONDS_MIN, LOOK_SECONDS_MAX = 0.001, 0.1
 READ_COUNT = 1000
 """Events a read, and hashes a round trip: some 20 ms of this process's time, in which others have to wait."""
 
@@ -84,6 +85,21 @@ class Listener:
         """Tell a wait which entry is its own, and look at once whether that has an answer already."""
         waiter.sent(submitted)
         self._freshen(waiter.request_id)
+
+    async def settled(self, waiter: Waiter) -> Submitted:
+        """Return once the entry of this wait is settled, which takes milliseconds; RefusedError where it is refused.
+
+        While Redis is away it goes on asking.
+        """
+        waiter.in_doubt, seconds = True, LOOK_SECONDS_MIN  # a new id can be refused too, by `overloaded`
+        while waiter.in_doubt and not waiter.answer.done():
+            await asyncio.sleep(seconds)
+            seconds = min(2 * seconds, LOOK_SECONDS_MAX)
+            with contextlib.suppress(Unavailable):
+                await self._clear_doubts([waiter.request_id])
+        if waiter.answer.done():
+            waiter.answer.result()
+        return waiter.own
 
     async def fix_position(self) -> None:
         """Return once no event that is still to come can be missed; Unavailable while Redis is."""

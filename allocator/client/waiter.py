@@ -28,6 +28,7 @@ class Refusal:
     entry_id: str
     code: str
     message: str
+    retry_after_ms: int | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +40,13 @@ class Waiter:
     in_doubt: bool = False
     submitted: Submitted | None = None
     _refusals: dict[str, Refusal] = field(default_factory=dict)
+
+    @property
+    def own(self) -> Submitted:
+        """What was submitted for this wait; only after `sent`."""
+        if self.submitted is None:
+            raise RuntimeError("nothing was submitted for this wait")
+        return self.submitted
 
     def sent(self, submitted: Submitted) -> None:
         """Say which entry is ours; a refusal of it may have come before this."""
@@ -58,7 +66,7 @@ class Waiter:
         if self.submitted is None and self.in_doubt:
             self._refusals[refusal.entry_id] = refusal
         elif self.submitted is not None and self.submitted.entry_id == refusal.entry_id:
-            self.fail(RefusedError(refusal.code, refusal.message))
+            self.fail(RefusedError(refusal.code, refusal.message, refusal.retry_after_ms))
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error."""
@@ -77,7 +85,9 @@ def read_event(text: bytes) -> Allocation | Refusal | None:
         event = json.loads(text)
         data = event["data"]
         if event["type"] == REFUSED:
-            return Refusal(str(data["entry_id"]), str(data["error_code"]), str(data.get("error_message", "")))
+            retry_after_ms = None if data.get("retry_after_ms") is None else int(data["retry_after_ms"])
+            message = str(data.get("error_message", ""))
+            return Refusal(str(data["entry_id"]), str(data["error_code"]), message, retry_after_ms)
         return Allocation.from_hash({name: _hashed(name, value) for name, value in data.items()})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -14,7 +14,7 @@ from allocator.service.live_merge import Merged
 from allocator.service.settings import Settings, SettingsError
 from allocator.service.settings_tables import WithToken
 
-Table = Literal["gameye", "edgegap"]
+Table = Literal["gameye", "edgegap", "api"]
 
 
 def credentials_of(

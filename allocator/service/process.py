@@ -22,6 +22,8 @@ from allocator.placement.policies import PolicyError
 from allocator.providers.credential import CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
 from allocator.service.admin import AdminAddressError, AdminServer
+from allocator.service.api import open_api
+from allocator.service.door import AddressError
 from allocator.service.live import Source
 from allocator.service.observers import TracesUnavailable
 from allocator.service.settings import Settings
@@ -75,10 +77,11 @@ async def serve(
     except RedisFault as error:
         return fail(EXIT_SERVER, error)
     door = _door(service, seat)
+    api = open_api(settings, learn=learn) if seat is None else contextlib.nullcontext()
     loop, observers = asyncio.get_running_loop(), service.observers
     beside = [loop.create_task(observers.metrics.watch_loop_lag()), loop.create_task(observers.log.tell_on())]
     try:
-        async with door:
+        async with door, api:
             on_signals(service.worker.drain, service.live.reload)
             told = {}
             if isinstance(door, AdminServer):
@@ -86,14 +89,12 @@ async def serve(
                 if say is not None:
                     say(door.url)
             log.info("worker started", **told, redis=service.connection.url)
-            if settings.api is not None:
-                log.warning("this version serves no http door yet", setting="api")
             await service.worker.run()
             log.info("worker ended", held=service.worker.held)
             for records in service.records:
                 with contextlib.suppress(BrokerUnavailable):
                     await records.broker.close()
-    except (NamespaceTaken, AdminAddressError) as error:
+    except (NamespaceTaken, AdminAddressError, AddressError, CredentialError) as error:
         return fail(EXIT_SETTINGS, error)
     except UnfitServer as error:
         return fail(EXIT_SERVER, error)

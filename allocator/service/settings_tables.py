@@ -351,7 +351,7 @@ class Telemetry(Table):
 
 
 class Api(WithToken):
-    """The address of the HTTP door, which this version does not serve yet; port 0 takes any free one."""
+    """The address of the HTTP door, which is shut unless this table is there; port 0 takes any free one."""
 
     host: Text = "127.0.0.1"
     """An address of this machine."""

@@ -17,7 +17,11 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
+from allocator.providers.credential import CredentialError
+from allocator.redis_io.errors import RedisFault, RedisUrlError
 from allocator.service.admin import AdminAddressError, AdminServer
+from allocator.service.api import open_api
+from allocator.service.door import AddressError
 from allocator.service.process import EXIT_AT_ONCE, EXIT_DONE, EXIT_SERVER, EXIT_SETTINGS, fail, on_signals
 from allocator.service.settings import Settings
 from allocator.service.supervisor_child import Child
@@ -224,7 +228,7 @@ async def supervise(
         hooks=supervisor.hooks,
     )
     try:
-        async with admin:
+        async with admin, open_api(settings, learn=lambda _token: None):
             on_signals(supervisor.drain, supervisor.reload, at_once=supervisor.kill)
             if say is not None:
                 say(admin.url)
@@ -232,5 +236,7 @@ async def supervise(
             code = await supervisor.run()
             _log.info("supervisor ended", code=code)
             return code
-    except AdminAddressError as error:
+    except (AdminAddressError, AddressError, CredentialError, RedisUrlError) as error:
         return fail(EXIT_SETTINGS, error)
+    except RedisFault as error:
+        return fail(EXIT_SERVER, error)

@@ -152,6 +152,24 @@ async def test_what_a_client_wrote_as_queued_gives_way_to_what_is_so(streams: St
     assert await streams.keeps_ms("m-1") is None
 
 
+async def test_what_a_client_wrote_as_queued_goes_when_its_request_is_refused(streams: StreamsHouse) -> None:
+    broker = await streams.prepared()
+    for name in ("m-1", "m-2"):
+        await streams.connection.execute("HSET", streams.keys.allocation(name), "state", "queued")
+    await streams.connection.execute("SET", streams.keys.allocation("m-3"), "foreign")
+    await streams.held(broker, "m-2")
+    for name in ("m-1", "m-2", "m-3"):
+        await broker.refuse(streams.refusal(await streams.taken(broker, b"late"), name))
+    assert await streams.allocation("m-1") == {}
+    assert (await streams.allocation("m-2"))["state"] == "allocating"
+    assert await streams.connection.execute("GETDEL", streams.keys.allocation("m-3")) == b"foreign"
+    assert [(name, state) for name, state, _ in await streams.results()] == [
+        ("m-1", "refused"),
+        ("m-2", "refused"),
+        ("m-3", "refused"),
+    ]
+
+
 async def test_what_was_asked_for_is_not_kept_beyond_the_end(streams: StreamsHouse) -> None:
     broker = await streams.prepared()
     hold = await streams.held(broker)

@@ -66,9 +66,9 @@ class Workers:
     async def settle(self, entry_id: str) -> None:
         await self._together(*self._settle(entry_id))
 
-    async def refuse(self, request_id: str, entry_id: str, code: Code = Code.ID_CONFLICT) -> None:
+    async def refuse(self, request_id: str, entry_id: str, code: Code = Code.ID_CONFLICT, **data: Any) -> None:
         event = refusal_event(
-            deployment="d", entry_id=entry_id, request_id=request_id, code=code, message="no", at_ms=1
+            deployment="d", entry_id=entry_id, request_id=request_id, code=code, message="no", at_ms=1, **data
         )
         await self._together(self.words.raw(request_id, "refused", event), *self._settle(entry_id))
 

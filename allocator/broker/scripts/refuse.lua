@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Settle an entry that makes no request of its own: refused, repeated after its end, or unreadable.
--- An unreadable one that names a new id fails that id; one that names a known id leaves it as it is.
+-- An unreadable one that names a new id fails that id; one that names a known id leaves it as it is. What a client's
+-- submit said of an id that stays new (`queued`) goes: it is queued no more.
 -- KEYS:   request stream, results, dead letters, record, allocation hash (the last two '' where no id is known)
 -- ARGV:   group, entry id, request id or '', prefix of reply streams, reply_to or '', oldest results id kept, results lifetime ms,
 --         event, its state, dead letter code or '', its message, the original bytes, oldest dead letter kept, dead letters kept at most,
@@ -30,6 +31,8 @@ if ARGV[15] ~= '' and redis.call('EXISTS', KEYS[4]) == 0 then
   redis.call('HSET', KEYS[4], 'digest', 'unreadable', 'entry', entry, 'final', fields[2])
   redis.call('PEXPIRE', KEYS[4], ARGV[16])
   state, event, reply = fields[2], ARGV[15], 'failed'
+elseif redis.pcall('HGET', KEYS[5], 'state') == 'queued' and redis.call('EXISTS', KEYS[4]) == 0 then
+  redis.call('DEL', KEYS[5])
 end
 redis.call('XADD', KEYS[2], 'MINID', '~', ARGV[6], '*', 'request_id', id, 'state', state, 'event', event)
 if reply_to ~= '' then

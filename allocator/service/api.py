@@ -1,0 +1,225 @@
+"""The HTTP door: a matchmaker that cannot speak to Redis asks here, and gets the answers of the contract's section 2.
+
+    POST   /v1/allocations             the JSON of section 1; `?priority=high`
+    GET    /v1/allocations/{id}        how it stands; `?wait=30` waits for its end
+    DELETE /v1/allocations/{id}        cancel or release, as an order in Redis
+
+In: requests with a bearer token. Out: JSON with the fields of the allocation, or `error_code` and `error_message`. It
+stands on the client alone, so that one way leads to the workers, and any door of the fleet answers for all of it.
+Promises: a POST is answered once a worker has taken the match up, or it is safe in Redis; the same again never makes a
+second server; nobody without the token learns or changes anything. TLS is left to who stands before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from aiohttp import web
+
+from allocator.client import (
+    Allocation,
+    AllocatorClient,
+    InvalidRequestError,
+    Priority,
+    RedisFault,
+    RefusedError,
+    UnreadableAnswerError,
+)
+from allocator.contract.allocation import compact
+from allocator.contract.codes import Code
+from allocator.contract.request import REQUEST_BYTES_MAX
+from allocator.providers.credential import Credential
+from allocator.service.door import Door
+from allocator.service.live_credential import credential_of
+from allocator.service.settings import Settings
+from allocator.telemetry.structured import structlog
+
+TAKE_UP_SECONDS = 2.0
+"""A POST waits so long for a worker; what none has taken up by then is in Redis, and is not lost."""
+WAIT_SECONDS_MAX = 60.0
+"""What stands before a door gives a quiet connection up after about so long."""
+RETRY_SECONDS = 1
+"""When to come again while Redis is away."""
+CONNECTIONS_MAX = 512
+"""Kept open at once, of the 1,024 files that a process may have open by default: calls to providers need theirs."""
+
+_ROOT = "/v1/allocations"
+_REFUSED_STATUS = {Code.OVERLOADED: 429, Code.INVALID_REQUEST: 400}
+
+_log = structlog.get_logger("allocator")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Answers:
+    """What is asked for, answered over one client."""
+
+    def __init__(self, client: AllocatorClient, credential: Credential) -> None:
+        self._client = client
+        self._credential = credential
+        self._waits: set[asyncio.Timeout] = set()
+
+    def app(self) -> web.Application:
+        """The application that a door serves."""
+        app = web.Application(middlewares=[_faults, self._authorized], client_max_size=REQUEST_BYTES_MAX)
+        app.router.add_post(_ROOT, self._allocate)
+        app.router.add_get(f"{_ROOT}/{{id}}", self._get, allow_head=False)
+        app.router.add_delete(f"{_ROOT}/{{id}}", self._cancel)
+        return app
+
+    def end_waits(self) -> None:
+        """Let all who wait be told now how their match stands: who asks again finds another door."""
+        for wait in self._waits:
+            wait.reschedule(0.0)
+
+    @web.middleware
+    async def _authorized(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        expected = self._credential.token().encode()
+        same = hmac.compare_digest(given.strip().encode(errors="replace"), expected)
+        if scheme.lower() == "bearer" and same:
+            return await handler(request)
+        mend = "send 'Authorization: Bearer' with the token of api.token or api.token_file"
+        return _fault(401, mend, headers={"WWW-Authenticate": "Bearer"})
+
+    async def _allocate(self, request: web.Request) -> web.Response:
+        priority = _priority(_query(request, "priority"))
+        receipt = await self._client.take_up(await request.read(), priority, TAKE_UP_SECONDS)
+        allocation = await self._client.get(receipt.request_id)
+        # What nobody has looked at yet may still turn out to be another body under a known id.
+        status = 200 if receipt.known and receipt.taken else 202
+        where = {"Location": f"{_ROOT}/{receipt.request_id}"}
+        if allocation is None:
+            return _json({"request_id": receipt.request_id, "state": "queued"}, status, where)
+        return _json(allocation.to_data(), status, where)
+
+    async def _get(self, request: web.Request) -> web.Response:
+        request_id, seconds = request.match_info["id"], _seconds(_query(request, "wait"))
+        allocation = await self._client.get(request_id)
+        if seconds and not (allocation and allocation.final):
+            allocation = await self._end(request_id, seconds) or await self._client.get(request_id)
+        if allocation is None:
+            return _fault(404, f"{request_id} is not known: not submitted, not taken up yet, or aged out")
+        return _json(allocation.to_data())
+
+    async def _cancel(self, request: web.Request) -> web.Response:
+        _query(request)
+        request_id = request.match_info["id"]
+        await self._client.cancel(request_id)
+        return _json({"request_id": request_id}, 202, {"Location": f"{_ROOT}/{request_id}"})
+
+    async def _end(self, request_id: str, seconds: float) -> Allocation | None:
+        """Wait for its end; None where it takes longer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as wait:
+                self._waits.add(wait)
+                try:
+                    return await self._client.wait(request_id)
+                finally:
+                    self._waits.discard(wait)
+        return None
+
+
+@contextlib.asynccontextmanager
+async def open_api(settings: Settings, *, learn: Callable[[str], None]) -> AsyncIterator[Door | None]:
+    """Serve the door that the settings ask for while this lasts; None where they ask for none.
+
+    `learn` hears of the token, so that it can be masked. Raises AddressError, CredentialError, RedisUrlError.
+    """
+    if settings.api is None:
+        yield None
+        return
+    credential = credential_of(settings.api, "api", report=_report, learn=learn)
+    url = settings.redis.url.get_secret_value()
+    async with AllocatorClient(url, settings.namespace, settings.partitions) as client:
+        answers = Answers(client, credential)
+        door = Door(answers.app(), settings.api.host, settings.api.port, table="api", connections_max=CONNECTIONS_MAX)
+        async with door:
+            _log.info("http door opened", api_port=door.port)
+            try:
+                yield door
+            finally:
+                answers.end_waits()
+
+
+@web.middleware
+async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every fault in JSON, with what to do about it."""
+    try:
+        return await handler(request)
+    except InvalidRequestError as error:
+        return _fault(400, str(error), Code.INVALID_REQUEST)
+    except RefusedError as error:
+        return _refused(error)
+    except web.HTTPRequestEntityTooLarge:
+        return _fault(413, f"request: at most {REQUEST_BYTES_MAX} bytes are taken", Code.INVALID_REQUEST)
+    except web.HTTPError as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return _fault(error.status, f"{error.reason}; known are {_ROOT} and {_ROOT}/{{id}}", headers=allow)
+    except UnreadableAnswerError as error:
+        return _fault(500, str(error))
+    except (RedisFault, TimeoutError) as error:
+        return _fault(503, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def _refused(error: RefusedError) -> web.Response:
+    status = _REFUSED_STATUS.get(Code(error.code), 409) if error.code in set(Code) else 409
+    if error.retry_after_ms is None:
+        return _fault(status, error.message, error.code)
+    retry = {"retry_after_ms": error.retry_after_ms}
+    return _fault(
+        status, error.message, error.code, retry, {"Retry-After": str(math.ceil(error.retry_after_ms / 1000))}
+    )
+
+
+def _fault(
+    status: int,
+    message: str,
+    code: str | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> web.Response:
+    coded = {} if code is None else {"error_code": str(code)}
+    return _json({**coded, "error_message": message, **more}, status, headers)
+
+
+def _json(
+    data: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = MappingProxyType({})
+) -> web.Response:
+    text, unkept = f"{compact(data)}\n", {"Cache-Control": "no-store", **headers}
+    return web.Response(text=text, status=status, headers=unkept, content_type="application/json")
+
+
+def _query(request: web.Request, known: str | None = None) -> str | None:
+    """The value of the one key that may be asked with; InvalidRequestError for any other."""
+    for key in request.query:
+        if key != known:
+            raise InvalidRequestError(f"query: unknown key {key[:64]!r}" + (f"; {known!r} is known" if known else ""))
+    return request.query.get(known) if known else None
+
+
+def _priority(text: str | None) -> Priority:
+    try:
+        return Priority.NORMAL if text is None else Priority(text)
+    except ValueError:
+        raise InvalidRequestError(f"query priority: must be one of {', '.join(Priority)}") from None
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        seconds = 0.0 if text is None else float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= WAIT_SECONDS_MAX:
+        raise InvalidRequestError(f"query wait: must be 0 to {WAIT_SECONDS_MAX:g} seconds")
+    return seconds
+
+
+def _report(problem: str) -> None:
+    _log.warning("credential", problem=problem)
