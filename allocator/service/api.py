@@ -33,6 +33,7 @@ from allocator.client import (
 )
 from allocator.contract.allocation import compact
 from allocator.contract.codes import Code
+from allocator.contract.openapi import ALLOCATIONS, WAIT_SECONDS_MAX
 from allocator.contract.request import REQUEST_BYTES_MAX
 from allocator.providers.credential import Credential
 from allocator.service.door import Door
@@ -42,14 +43,11 @@ from allocator.telemetry.structured import structlog
 
 TAKE_UP_SECONDS = 2.0
 """A POST waits so long for a worker; what none has taken up by then is in Redis, and is not lost."""
-WAIT_SECONDS_MAX = 60.0
-"""What stands before a door gives a quiet connection up after about so long."""
 RETRY_SECONDS = 1
 """When to come again while Redis is away."""
 CONNECTIONS_MAX = 512
 """Kept open at once, of the 1,024 files that a process may have open by default: calls to providers need theirs."""
 
-_ROOT = "/v1/allocations"
 _REFUSED_STATUS = {Code.OVERLOADED: 429, Code.INVALID_REQUEST: 400}
 
 _log = structlog.get_logger("allocator")
@@ -68,9 +66,9 @@ class Answers:
     def app(self) -> web.Application:
         """The application that a door serves."""
         app = web.Application(middlewares=[_faults, self._authorized], client_max_size=REQUEST_BYTES_MAX)
-        app.router.add_post(_ROOT, self._allocate)
-        app.router.add_get(f"{_ROOT}/{{id}}", self._get, allow_head=False)
-        app.router.add_delete(f"{_ROOT}/{{id}}", self._cancel)
+        app.router.add_post(ALLOCATIONS, self._allocate)
+        app.router.add_get(f"{ALLOCATIONS}/{{id}}", self._get, allow_head=False)
+        app.router.add_delete(f"{ALLOCATIONS}/{{id}}", self._cancel)
         return app
 
     def end_waits(self) -> None:
@@ -94,7 +92,7 @@ class Answers:
         allocation = await self._client.get(receipt.request_id)
         # What nobody has looked at yet may still turn out to be another body under a known id.
         status = 200 if receipt.known and receipt.taken else 202
-        where = {"Location": f"{_ROOT}/{receipt.request_id}"}
+        where = {"Location": f"{ALLOCATIONS}/{receipt.request_id}"}
         if allocation is None:
             return _json({"request_id": receipt.request_id, "state": "queued"}, status, where)
         return _json(allocation.to_data(), status, where)
@@ -112,7 +110,7 @@ class Answers:
         _query(request)
         request_id = request.match_info["id"]
         await self._client.cancel(request_id)
-        return _json({"request_id": request_id}, 202, {"Location": f"{_ROOT}/{request_id}"})
+        return _json({"request_id": request_id}, 202, {"Location": f"{ALLOCATIONS}/{request_id}"})
 
     async def _end(self, request_id: str, seconds: float) -> Allocation | None:
         """Wait for its end; None where it takes longer."""
@@ -161,7 +159,7 @@ async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _fault(413, f"request: at most {REQUEST_BYTES_MAX} bytes are taken", Code.INVALID_REQUEST)
     except web.HTTPError as error:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _fault(error.status, f"{error.reason}; known are {_ROOT} and {_ROOT}/{{id}}", headers=allow)
+        return _fault(error.status, f"{error.reason}; known are {ALLOCATIONS} and {ALLOCATIONS}/{{id}}", headers=allow)
     except UnreadableAnswerError as error:
         return _fault(500, str(error))
     except (RedisFault, TimeoutError) as error:

@@ -1,7 +1,8 @@
 """The documents that are made from the code: `python -m allocator.service.documents DIRECTORY`.
 
 In: the models of the contract and of the settings. Out: the request's and the announcement's JSON Schema, the AsyncAPI
-document, the reference of the settings, each as the text of a file. A test holds the files of `deploy/docs` to it.
+document of the streams, the OpenAPI document of the HTTP door, the reference of the settings, each as the text of a
+file. A test holds the files of `deploy/docs` to it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from allocator.contract.asyncapi import asyncapi_document
+from allocator.contract.openapi import openapi_document
 from allocator.contract.schema import event_schema, request_schema
 from allocator.service.settings_page import settings_page
 
@@ -23,6 +25,7 @@ def documents() -> Mapping[str, str]:
         "request.schema.json": _json(request_schema()),
         "event.schema.json": _json(event_schema()),
         "asyncapi.json": _json(asyncapi_document()),
+        "openapi.json": _json(openapi_document()),
         "settings.md": settings_page(),
     }
 

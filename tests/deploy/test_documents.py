@@ -23,6 +23,7 @@ from allocator.contract.asyncapi import asyncapi_document
 from allocator.contract.codes import Code
 from allocator.contract.events import allocation_event, refusal_event
 from allocator.contract.keys import Keys
+from allocator.contract.openapi import openapi_document
 from allocator.contract.request import AllocationRequest, Decoded, InvalidRequest, Priority, decode_request
 from allocator.contract.schema import event_schema, request_schema
 from allocator.service.checkup_access import ACL_RULES
@@ -129,6 +130,17 @@ def test_the_asyncapi_document_names_every_public_stream_and_nothing_that_is_not
             found = found[part]
 
 
+def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
+    document = openapi_document()
+    references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
+    assert references
+    for reference in references:
+        found: Any = document
+        for part in reference.split("/"):
+            found = found[part]
+        jsonschema.Draft202012Validator.check_schema(found)
+
+
 def test_the_contract_names_every_key_of_a_request_every_field_of_an_answer_and_every_code() -> None:
     page = (DOCS / "contract.md").read_text()
     named = set(re.findall(r"`([a-z_]+)`", page))
@@ -233,5 +245,8 @@ async def test_the_python_client_needs_no_more_than_the_documented_rules(
         await client.cancel("m-1")
         with pytest.raises(TimeoutError):
             await client.wait("m-1", timeout_seconds=0.2)
+        with pytest.raises(TimeoutError):  # the id is known: whether its own entry is refused has to be found out
+            await client.allocate({"id": "m-1", "image": "my-game"}, timeout_seconds=0.2)
+        assert not (await client.take_up({"id": "m-1", "image": "my-game"}, timeout_seconds=0.2)).taken
     refusals = [entry for entry in private_server.command("ACL", "LOG") if b"setinfo" not in repr(entry).encode()]
     assert not refusals

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import jsonschema
 import pytest
 
+from allocator.contract.openapi import ALLOCATIONS, openapi_document
 from allocator.contract.request import REQUEST_BYTES_MAX, Priority
 from allocator.engine.observer import Received
 from allocator.service import api
@@ -47,7 +49,9 @@ class Asker:
         headers = {} if token is None else {"Authorization": token}
         async with self._http.request(method, f"{self.door.url}{path}", data=data, headers=headers) as reply:
             assert reply.content_type == "application/json"
-            return Reply(reply.status, await reply.json(), dict(reply.headers))
+            answer = Reply(reply.status, await reply.json(), dict(reply.headers))
+        assert_described(method, path.partition("?")[0], answer)
+        return answer
 
     async def post(self, body: Any, query: str = "") -> Reply:
         return await self.ask("POST", f"/v1/allocations{query}", body)
@@ -57,6 +61,20 @@ class Asker:
 
     async def delete(self, request_id: str) -> Reply:
         return await self.ask("DELETE", f"/v1/allocations/{request_id}")
+
+
+def assert_described(method: str, path: str, reply: Reply) -> None:
+    """The OpenAPI document knows this answer to this question; what it does not know is no path of the door."""
+    document = openapi_document()
+    name = path.removeprefix(ALLOCATIONS).removeprefix("/")
+    operations = document["paths"].get(f"{ALLOCATIONS}/{{id}}" if name else path, {})
+    if "/" in name or method.lower() not in operations:
+        assert reply.status in {401, 404, 405}
+        return
+    described = operations[method.lower()]["responses"][str(reply.status)]
+    schema = {**described["content"]["application/json"]["schema"], "components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(reply.body)
+    assert described.get("headers", {}).keys() <= reply.headers.keys()
 
 
 Opens = Callable[..., Any]
