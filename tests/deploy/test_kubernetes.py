@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,51 @@ def test_the_network_lets_in_the_scrape_and_lets_out_names_redis_and_providers()
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"protocol": "TCP", "port": "admin"}]]
     assert [{port["port"] for port in rule["ports"]} for rule in policy["egress"]] == [{53}, {6379, 6380}, {443}]
     assert "169.254.0.0/16" in policy["egress"][2]["to"][0]["ipBlock"]["except"]
+
+
+@pytest.fixture
+def with_door(tmp_path: Path) -> dict[str, Object]:
+    """What production makes with the component that its overlay leaves out, by kind and name."""
+    tree = tmp_path / "kubernetes"
+    shutil.copytree(TREE, tree)
+    overlay = tree / "overlays" / "production"
+    file = overlay / "kustomization.yaml"
+    file.write_text(file.read_text().replace("# - ../../components/http-door", "- ../../components/http-door"))
+    made = said(program("kubectl", "as above"), "kustomize", str(overlay))
+    return {f"{each['kind']}/{each['metadata']['name']}": each for each in yaml.safe_load_all(made)}
+
+
+def test_the_http_door_is_as_kubernetes_wants_it(with_door: dict[str, Object], tmp_path: Path) -> None:
+    known = [each for each in with_door.values() if each["kind"] not in OWN_KINDS]
+    file = tmp_path / "with_door.yaml"
+    file.write_text(yaml.safe_dump_all(known))
+    validate = program("kubernetes-validate", "pip install kubernetes-validate")
+    assert said(validate, "--strict", str(file)).count(" passed for resource ") == len(known)
+
+
+def test_the_http_door_of_a_pod_opens_and_its_service_leads_there(with_door: dict[str, Object], tmp_path: Path) -> None:
+    template = with_door["Deployment/allocator"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    (tokens,) = [volume["secret"] for volume in template["spec"]["volumes"] if volume["name"] == "tokens"]
+    given = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    token_file = given["ALLOCATOR_API__TOKEN_FILE"]
+    assert token_file.rpartition("/")[2] in [item["path"] for item in tokens["items"]]
+    assert token_file.rpartition("/")[0] in [mount["mountPath"] for mount in container["volumeMounts"]]
+    (tmp_path / "empty.toml").touch()
+    settings = load_settings(tmp_path / "empty.toml", {}, given, frozenset())
+    assert settings.api is not None
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    service = with_door["Service/allocator"]["spec"]
+    assert service["selector"].items() <= template["metadata"]["labels"].items()
+    assert ports[service["ports"][0]["targetPort"]] == settings.api.port
+    (rule,) = with_door["NetworkPolicy/allocator-http-door"]["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["api"]
+
+
+def test_a_pod_with_a_door_is_left_alone_for_its_pause_and_a_drain(with_door: dict[str, Object]) -> None:
+    pod = with_door["Deployment/allocator"]["spec"]["template"]["spec"]
+    pause_seconds = float(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] >= pause_seconds + Worker().drain_seconds + 10
 
 
 def test_a_change_of_the_settings_reaches_workers_that_run() -> None:
