@@ -24,8 +24,8 @@ from allocator.service.look import Look
 from allocator.service.look_results import Result
 
 _GOOD, _BAD = frozenset({"allocated"}), frozenset({"failed", "expired", "refused"})
-_FIXED_LINES = 9
-"""The title, what is amiss, three lines of counts, two tables' heads, what is left out, the cursor."""
+_FIXED_LINES = 10
+"""The title, what is amiss, four lines of counts, two tables' heads, what is left out, the cursor."""
 _RESULTS_MIN, _REGIONS_MIN = 3, 2
 
 
@@ -70,17 +70,12 @@ def _looked(look: Look, lines_max: int | None) -> Iterator[RenderableType]:
 
 def _counts(look: Look) -> RenderableType:
     orphans = ", ".join(f"{kind} {number}" for kind, number in (look.orphans or {}).items() if number)
-    under_way = (
-        ("allocating", look.survey.held),
-        ("parked", look.survey.parked),
-        ("cancellations", look.cancellations),
-        ("condemned", look.survey.condemned),
-        ("dead letters", look.dead_letters),
-    )
-    counts = [f"{name} {number}" for name, number in under_way]
+    under_way = f"allocating {look.survey.held}   parked {look.survey.parked}   cancellations {look.cancellations}"
+    left = f"condemned {look.survey.condemned}   orphans {orphans or 0}   dead letters {look.dead_letters}"
     grid = Table.grid(padding=(0, 2))
     grid.add_row(_text("queue", "dim"), _text("   ".join(_depths(look))))
-    grid.add_row(_text("now", "dim"), _text("   ".join([*counts, f"orphans {orphans or 0}"])))
+    grid.add_row(_text("now", "dim"), _text(under_way))
+    grid.add_row(_text("left", "dim"), _text(left))
     grid.add_row(_text("ended", "dim"), _text(_ended(look)))
     return grid
 
