@@ -1,6 +1,6 @@
 """What the commands with levers have in common: asking over a panel, durations, the sentences of what is in force.
 
-In: texts of a person, levers. Out: milliseconds, lines, JSON values. Exit 0 done, 2 usage or settings, 3 Redis cannot
+In: texts of a person, levers. Out: milliseconds, lines. Exit 0 done, 2 usage or settings, 3 Redis cannot
 be reached.
 """
 
@@ -76,8 +76,3 @@ def lever_lines(levers: Levers) -> list[str]:
         if lever.rate is not None:
             lines.append(f"{name} has a rate of {lever.rate:g}{until(lever.rate_until_ms)}{undo}")
     return lines
-
-
-def pause_facts(levers: Levers) -> dict[str, Any]:
-    """Whether the fleet is paused, as JSON has it; times in Unix milliseconds."""
-    return {"paused": levers.paused, "paused_until": levers.paused_until_ms}

@@ -23,6 +23,7 @@ from allocator.cli import (
     regions,
     simulate,
     trial,
+    watch,
     worker,
 )
 
@@ -57,6 +58,7 @@ app.command("get")(matches.get)
 app.command("wait")(matches.wait)
 app.command("cancel")(cancel.cancel)
 app.command("explain")(explain.explain)
+app.command("watch")(watch.watch)
 app.add_typer(regions.app, name="regions")
 app.command("pause")(pause.pause)
 app.command("resume")(pause.resume)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from allocator.cli.asking import json_line, printable
-from allocator.cli.levers import ForOption, ask_panel, lever_lines, pause_facts, span_ms_or_exit
+from allocator.cli.levers import ForOption, ask_panel, lever_lines, span_ms_or_exit
 from allocator.cli.options import ConfigOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def resume(*, as_json: JsonOption = False, config: ConfigOption = None, assignme
 async def _say(panel: Panel, *, as_json: bool) -> int:
     levers = await panel.board.read()
     if as_json:
+        from allocator.service.live_regions import pause_facts
+
         typer.echo(json_line(pause_facts(levers)))
         return 0
     if not levers.paused:

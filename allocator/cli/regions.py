@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from allocator.cli.asking import EXIT_USAGE, complain, json_line, printable
-from allocator.cli.levers import ForOption, ask_panel, lever_lines, pause_facts, span_ms_or_exit
+from allocator.cli.levers import ForOption, ask_panel, lever_lines, span_ms_or_exit
 from allocator.cli.options import ConfigOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH_PIPED = 1000
 RATE_MIN, RATE_MAX = 0.01, 100_000
-_COLUMNS = ("region", "destination", "rate", "now", "state", "closes for")
+COLUMNS = ("region", "destination", "rate", "now", "state", "closes for")
 
 app = typer.Typer(help="Each destination's rate and state; levers on a region.", rich_markup_mode=None)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As the settings name the region.")]
@@ -134,7 +134,9 @@ async def _show(panel: Panel, *, as_json: bool) -> int:
     levers = await panel.board.read()
     rows = await panel.rows(levers)
     if as_json:
-        typer.echo(json_line({**pause_facts(levers), "regions": [_facts(row) for row in rows]}))
+        from allocator.service.live_regions import pause_facts
+
+        typer.echo(json_line({**pause_facts(levers), "regions": [row.to_data() for row in rows]}))
     else:
         _print(rows, levers)
     return 0
@@ -149,10 +151,10 @@ def _print(rows: Sequence[RegionRow], levers: Levers) -> None:
     if not console.is_terminal:
         # Whoever pipes it searches it: each destination stays on its line.
         console.width = WIDTH_PIPED
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    table = Table(*COLUMNS, box=None, pad_edge=False)
     for row in rows:
         # As Text: brackets in a name must not be read as markup.
-        table.add_row(*(Text(printable(cell), overflow="fold") for cell in _cells(row)))
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells(row)))
     if rows:
         console.print(table)
     else:
@@ -161,22 +163,8 @@ def _print(rows: Sequence[RegionRow], levers: Levers) -> None:
         typer.echo(printable(line))
 
 
-def _cells(row: RegionRow) -> tuple[str, ...]:
+def cells(row: RegionRow) -> tuple[str, ...]:
+    """What the table shows of a destination, under `COLUMNS`."""
     rate_now = "-" if row.rate_now is None else f"{row.rate_now:.4g}"
     closes_for = f"{row.closed_seconds:.0f} s" if row.closed_seconds else "-"
     return row.region, str(row.destination), f"{row.rate:g}", rate_now, row.state, closes_for
-
-
-def _facts(row: RegionRow) -> dict[str, Any]:
-    return {
-        "region": row.region,
-        "provider": row.destination.provider,
-        "location": row.destination.location,
-        "rate": row.rate,
-        "rate_now": row.rate_now,
-        "state": row.state,
-        "closed_seconds": round(row.closed_seconds, 3),
-        "drained_until": row.lever.drained_until_ms,
-        "rate_set": row.lever.rate,
-        "rate_until": row.lever.rate_until_ms,
-    }

@@ -57,7 +57,7 @@ class Sampler:
                 raise fault
         # A partition that cannot be asked now is left out: what is known of the others is better than nothing.
         found = [each for each in asked if not isinstance(each, BaseException)]
-        survey = _sum([each for each, _ in found])
+        survey = total([each for each, _ in found])
         tallies = [tally for _, each in found for tally in each]
         gates = await self._gates()
         self._observe(
@@ -87,7 +87,7 @@ class Sampler:
         return {Destination(limit.provider, limit.scope): state for limit, state in zip(limits, states, strict=True)}
 
 
-def _sum(surveys: Sequence[Survey]) -> Survey:
+def total(surveys: Sequence[Survey]) -> Survey:
     """What waits and what is held in all partitions."""
     if len(surveys) == 1:
         return surveys[0]

@@ -92,7 +92,7 @@ class TokenFile:
         except OSError as error:
             raise CredentialError(
                 f"{table}.token_file: {path} cannot be read ({error.strerror}); "
-                f"put the API token there or set {table}.token"
+                f"put the token there or set {table}.token"
             ) from error
         learn(self._token)
 
@@ -157,9 +157,9 @@ def bare_token(text: str) -> str:
 def _checked(text: str, source: str) -> str:
     token = bare_token(text)
     if not token:
-        raise CredentialError(f"{source} is empty; put the API token of the account there")
+        raise CredentialError(f"{source} is empty; put the token there")
     if not _TOKEN.fullmatch(token):
         raise CredentialError(
-            f"{source} holds blanks or characters that a header cannot carry; put the bare API token there"
+            f"{source} holds blanks or characters that a header cannot carry; put the bare token there"
         )
     return token

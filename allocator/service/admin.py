@@ -1,10 +1,11 @@
-"""The admin address: the metrics as text, and whether this process lives and is ready.
+"""The admin address: the metrics as text, whether this process lives and is ready, the console.
 
-In: a registry, and two questions that are answered from memory. Out: `GET /metrics`, `/livez`, `/readyz`, and a page
-that names them; what is told from outside by a POST to a path that nobody can guess goes to who waits for it (`Hooks`).
-It promises that no answer waits for Redis or a provider, that a scrape gives the event loop a turn every millisecond or
-so, and that however many connections are opened, few are kept and the next still gets in. It serves while it is
-entered. Who may reach it is left to the network: by default it is loopback's alone.
+In: a registry, two questions that are answered from memory, a console. Out: `GET /metrics`, `/livez`, `/readyz`, the
+console's paths, and a page that names them all for who takes no HTML; what is told from outside by a POST to a path
+that nobody can guess goes to who waits for it (`Hooks`). It promises that no answer waits for Redis or a provider, that
+a scrape gives the event loop a turn every millisecond or so, and that however many connections are opened, few are kept
+and the next still gets in. It serves while it is entered. Who may see the console is its own to say; who may reach the
+rest is left to the network: by default it is loopback's alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Self
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from allocator.service.console.door import Console, takes_html
 from allocator.telemetry.exposition import content_type, in_turns
 
 _SHUTDOWN_SECONDS = 0.5
@@ -37,6 +39,10 @@ allocator, admin address
 /metrics  Prometheus metrics
 /livez    200 while the event loop and the take-up loop move
 /readyz   200 while requests can be taken up
+"""
+_CONSOLE_LINES = """
+/              the console, in a browser
+/console.json  what it shows
 """
 
 Ask = Callable[[], str | None]
@@ -62,14 +68,16 @@ class AdminServer:
         ready: Ask,
         alive: Ask,
         hooks: Hooks | None = None,
+        console: Console | None = None,
     ) -> None:
-        """Port 0 takes any free one; `port` says which once it serves."""
+        """Port 0 takes any free one; `port` says which once it serves. The console is closed with it."""
         self._host = host
         self._wanted_port = port
         self._registry = registry
         self._ready = ready
         self._alive = alive
         self._hooks = {} if hooks is None else hooks
+        self._console = console
         self._port: int | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -94,6 +102,8 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
+        if self._console is not None:
+            app.router.add_routes(self._console.routes())
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
             await runner.setup()
@@ -109,6 +119,8 @@ class AdminServer:
         self._runner = runner
         self._listener = listener
         self._port = listener.sockets[0].getsockname()[1]
+        if self._console is not None:
+            self._console.listen_on([each.getsockname()[0] for each in listener.sockets])
         return self
 
     async def __aexit__(
@@ -117,13 +129,18 @@ class AdminServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+        if self._console is not None:
+            await self._console.aclose()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     async def _page(self, request: web.Request) -> web.Response:
-        del request
-        return web.Response(text=_PAGE)
+        if self._console is None:
+            return web.Response(text=_PAGE)
+        if takes_html(request):
+            return await self._console.page(request)
+        return web.Response(text=f"{_PAGE}{_CONSOLE_LINES}", headers={"Vary": "Accept"})
 
     async def _livez(self, request: web.Request) -> web.Response:
         del request

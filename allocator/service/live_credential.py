@@ -28,7 +28,7 @@ def credentials_of(
 
 
 def credential_of(
-    table: WithToken, name: Table, *, report: Callable[[str], None], learn: Callable[[str], None]
+    table: WithToken, name: str, *, report: Callable[[str], None], learn: Callable[[str], None]
 ) -> RenewableCredential:
     """The credential of one table; `report` hears of a token file that cannot be read any more."""
     return RenewableCredential(_credential(table, name, report, learn))
@@ -59,9 +59,7 @@ def provider_tables(settings: Settings) -> dict[Table, WithToken]:
     return {name: table for name, table in tables.items() if table is not None}
 
 
-def _credential(
-    table: WithToken, name: Table, report: Callable[[str], None], learn: Callable[[str], None]
-) -> Credential:
+def _credential(table: WithToken, name: str, report: Callable[[str], None], learn: Callable[[str], None]) -> Credential:
     if table.token_file is not None:
         return TokenFile(table.token_file, name, report=report, learn=learn)
     token = table.token.get_secret_value() if table.token else ""

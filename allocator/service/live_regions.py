@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from allocator.broker.levers import LeverBoard, Levers, RegionLever
 from allocator.broker.steps import Steps
@@ -18,7 +19,7 @@ from allocator.contract.destination import Destination
 from allocator.contract.keys import Keys
 from allocator.gate.fleet import FleetGate
 from allocator.gate.gate import Gate, LimitState
-from allocator.redis_io.connect import connect
+from allocator.redis_io.connect import RedisConnection, connect
 from allocator.service.live_force import InForce
 from allocator.service.settings import Settings
 
@@ -42,6 +43,26 @@ class RegionRow:
     state: str
     closed_seconds: float
     lever: RegionLever
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON has it: times in Unix milliseconds."""
+        return {
+            "region": self.region,
+            "provider": self.destination.provider,
+            "location": self.destination.location,
+            "rate": self.rate,
+            "rate_now": self.rate_now,
+            "state": self.state,
+            "closed_seconds": round(self.closed_seconds, 3),
+            "drained_until": self.lever.drained_until_ms,
+            "rate_set": self.lever.rate,
+            "rate_until": self.lever.rate_until_ms,
+        }
+
+
+def pause_facts(levers: Levers) -> dict[str, Any]:
+    """Whether the fleet is paused, as JSON has it; times in Unix milliseconds."""
+    return {"paused": levers.paused, "paused_until": levers.paused_until_ms}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +98,14 @@ class Panel:
 async def open_panel(settings: Settings) -> AsyncIterator[Panel]:
     """Give the panel; the connection ends with the block. RedisUrlError: redis.url cannot be understood."""
     async with await connect(settings.redis.url.get_secret_value(), name="levers") as connection:
-        chance = random.Random()  # noqa: S311 - jitter of cool-downs, and none is made here
-        gate = FleetGate(connection, probe_hold_seconds=_PROBE_HOLD_SECONDS, chance=chance)
-        yield Panel(settings, StreamsLevers(Steps(connection, _nothing), Keys(settings.namespace)), gate)
+        yield panel_on(connection, settings)
+
+
+def panel_on(connection: RedisConnection, settings: Settings) -> Panel:
+    """The panel over a connection that is the caller's."""
+    chance = random.Random()  # noqa: S311 - jitter of cool-downs, and none is made here
+    gate = FleetGate(connection, probe_hold_seconds=_PROBE_HOLD_SECONDS, chance=chance)
+    return Panel(settings, StreamsLevers(Steps(connection, _nothing), Keys(settings.namespace)), gate)
 
 
 async def _nothing() -> None:

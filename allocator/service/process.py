@@ -19,10 +19,11 @@ from typing import Any
 
 from allocator.broker.broker import BrokerUnavailable, NamespaceTaken
 from allocator.placement.policies import PolicyError
-from allocator.providers.credential import CredentialError
+from allocator.providers.credential import Credential, CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
 from allocator.service.admin import AdminAddressError, AdminServer
 from allocator.service.api import open_api
+from allocator.service.console.door import admin_credential, build_console
 from allocator.service.door import AddressError
 from allocator.service.live import Source
 from allocator.service.observers import TracesUnavailable
@@ -71,12 +72,13 @@ async def serve(
     if seat is not None:
         structlog.contextvars.bind_contextvars(process=seat.number)
     try:
+        credential = admin_credential(settings, learn) if seat is None else None
         service = await assemble(settings, learn=learn, source=source)
     except (CredentialError, PolicyError, RedisUrlError, TracesUnavailable, UnservedProvider) as error:
         return fail(EXIT_SETTINGS, error)
     except RedisFault as error:
         return fail(EXIT_SERVER, error)
-    door = _door(service, seat)
+    door = _door(service, seat, credential)
     api = open_api(settings, learn=learn) if seat is None else contextlib.nullcontext()
     loop, observers = asyncio.get_running_loop(), service.observers
     beside = [loop.create_task(observers.metrics.watch_loop_lag()), loop.create_task(observers.log.tell_on())]
@@ -105,7 +107,7 @@ async def serve(
     return EXIT_DONE
 
 
-def _door(service: Service, seat: Seat | None) -> AdminServer | Telling:
+def _door(service: Service, seat: Seat | None, credential: Credential | None) -> AdminServer | Telling:
     """Where this process says how it fares."""
     admin, worker = service.settings.admin, service.worker
 
@@ -117,7 +119,10 @@ def _door(service: Service, seat: Seat | None) -> AdminServer | Telling:
 
     registry, hooks = service.observers.registry, service.hooks
     if seat is None:
-        return AdminServer(admin.host, admin.port, registry=registry, ready=ready, alive=alive, hooks=hooks)
+        console = build_console(lambda: service.live.settings, credential)
+        return AdminServer(
+            admin.host, admin.port, registry=registry, ready=ready, alive=alive, hooks=hooks, console=console
+        )
     return Telling(seat, registry=registry, ready=ready, alive=alive, hooks=hooks, abandoned=worker.drain)
 
 

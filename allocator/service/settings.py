@@ -29,7 +29,7 @@ WORKER_NEEDS: frozenset[Need] = frozenset({"deployment", "redis.url", "provider"
 """What a worker cannot start without; `provider` includes every credential and every provider that a region names."""
 
 MASK = "***"
-SECRETS = frozenset({("gameye", "token"), ("edgegap", "token"), ("api", "token")})
+SECRETS = frozenset({("gameye", "token"), ("edgegap", "token"), ("admin", "token"), ("api", "token")})
 
 
 class SettingsError(Exception):
@@ -151,11 +151,11 @@ def _unplaced(settings: Settings, sources: Sources) -> Iterator[str]:
 
 def _not_served(settings: Settings, sources: Sources) -> Iterator[str]:
     """Find what a process that serves could not do: a table without a credential, a region without its provider."""
-    for name in (*BUILT_IN, "api"):
+    for name in (*BUILT_IN, "admin", "api"):
         table: WithToken | None = getattr(settings, name)
         if table is None:
             continue
-        if table.token is None and table.token_file is None:
+        if table.token is None and table.token_file is None and name != "admin":
             yield line(sources, (name,), f"has no credential; set {name}.token or {name}.token_file")
         if table.token_file is not None and not table.token_file.is_file():
             yield line(sources, (name, "token_file"), "is not there or no file; write the token to it or name another")

@@ -42,6 +42,7 @@ _RIVALS: tuple[tuple[Path, Path], ...] = (
     (("gameye", "token"), ("gameye", "token_file")),
     (("gameye", "environment"), ("gameye", "base_url")),
     (("edgegap", "token"), ("edgegap", "token_file")),
+    (("admin", "token"), ("admin", "token_file")),
     (("api", "token"), ("api", "token_file")),
 )
 """Two ways to say one thing: the stronger source's way takes the place of the other."""

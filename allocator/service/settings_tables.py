@@ -332,8 +332,11 @@ class CatalogEntry(Table):
         return ReadyCheck("tcp", port, self.ready_timeout_seconds)
 
 
-class Admin(Table):
-    """The address of metrics and probes; port 0 takes any free one."""
+class Admin(WithToken):
+    """The address of metrics, probes and the console; port 0 takes any free one.
+
+    The token is the console's: on another address than loopback it is off without one. Nothing else asks for it.
+    """
 
     host: Text = "127.0.0.1"
     """An address of this machine; `0.0.0.0` is all of them."""

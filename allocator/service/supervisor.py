@@ -21,6 +21,7 @@ from allocator.providers.credential import CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError
 from allocator.service.admin import AdminAddressError, AdminServer
 from allocator.service.api import open_api
+from allocator.service.console.door import admin_credential, build_console
 from allocator.service.door import AddressError
 from allocator.service.process import EXIT_AT_ONCE, EXIT_DONE, EXIT_SERVER, EXIT_SETTINGS, fail, on_signals
 from allocator.service.settings import Settings
@@ -218,6 +219,10 @@ async def supervise(
 
     To be run on asyncio's own loop: uvloop's children inherit descriptors of each other's sockets.
     """
+    try:
+        credential = admin_credential(settings)
+    except CredentialError as error:
+        return fail(EXIT_SETTINGS, error)
     supervisor = Supervisor(command, processes, drain_seconds=settings.worker.drain_seconds)
     admin = AdminServer(
         settings.admin.host,
@@ -226,6 +231,7 @@ async def supervise(
         ready=supervisor.unready,
         alive=supervisor.unwell,
         hooks=supervisor.hooks,
+        console=build_console(lambda: settings, credential),
     )
     try:
         async with admin, open_api(settings, learn=lambda _token: None):

@@ -290,6 +290,8 @@ def test_two_endpoints_share_rates_only_when_the_account_says_so(options: dict[s
             "names gameye/x twice",
         ),
         ({"edgegap.rate": "3"}, "edgegap", "set edgegap.token or edgegap.token_file"),
+        ({"admin.token": "t", "admin.token_file": "f"}, "admin", "token and token_file are both set"),
+        ({"admin.token_file": "absent"}, "admin.token_file", "is not there or no file"),
         ({"api.port": "0"}, "api", "set api.token or api.token_file"),
         ({"api.token_file": "absent"}, "api.token_file", "is not there or no file"),
     ],

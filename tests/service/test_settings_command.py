@@ -23,6 +23,8 @@ token = "{SECRET}"
 token = "{SECRET}"
 [api]
 token = "{SECRET}"
+[admin]
+token = "{SECRET}"
 [regions.europe]
 rate = 40
 """

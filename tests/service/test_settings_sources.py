@@ -137,6 +137,13 @@ def test_a_stronger_source_may_say_it_the_other_way(
     assert (gameye.base_url, gameye.token_file, gameye.token is None) == (url, token_file, token_file is not None)
 
 
+def test_a_variable_with_the_consoles_token_takes_the_place_of_the_files_token_file() -> None:
+    Path("allocator.toml").write_text('[admin]\ntoken_file = "f"')
+    admin = load_settings(None, {}, {"ALLOCATOR_ADMIN__TOKEN": "t"}, require=frozenset()).admin
+    assert admin.token_file is None
+    assert admin.token is not None
+
+
 @pytest.mark.parametrize("table", ["gameye", "edgegap", "api"])
 def test_an_empty_table_turns_it_on(table: str) -> None:
     Path("allocator.toml").write_text(f"[{table}]")
