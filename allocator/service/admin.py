@@ -3,17 +3,13 @@
 In: a registry, two questions that are answered from memory, a console. Out: `GET /metrics`, `/livez`, `/readyz`, the
 console's paths, and a page that names them all for who takes no HTML; what is told from outside by a POST to a path
 that nobody can guess goes to who waits for it (`Hooks`). It promises that no answer waits for Redis or a provider, that
-a scrape gives the event loop a turn every millisecond or so, and that however many connections are opened, few are kept
-and the next still gets in. It serves while it is entered. Who may see the console is its own to say; who may reach the
-rest is left to the network: by default it is loopback's alone.
+a scrape gives the event loop a turn every millisecond or so, and what a `Door` does. It serves while it is entered. Who
+may see the console is its own to say; who may reach the rest is left to the network: by default it is loopback's alone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
-import socket
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -21,11 +17,9 @@ from typing import Self
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from allocator.service.console.door import Console, takes_html
+from allocator.service.console.pages import Console, takes_html
+from allocator.service.door import Door
 from allocator.telemetry.exposition import content_type, in_turns
-
-_SHUTDOWN_SECONDS = 0.5
-"""How long answers under way are waited for at the end; a reader that hangs must not hold up a drain."""
 
 HOOK_BYTES_MAX = 64 * 1024
 """Of what is told from outside: a status of a deployment is a twentieth of it."""
@@ -52,10 +46,6 @@ Hooks = Mapping[str, Callable[[bytes], None]]
 """Who hears what is posted, by the path: `/hooks/` and what nobody can guess. Looked into at every post."""
 
 
-class AdminAddressError(Exception):
-    """The admin address cannot be served; the message names the setting to change."""
-
-
 class AdminServer:
     """The admin address of one process."""
 
@@ -71,31 +61,38 @@ class AdminServer:
         console: Console | None = None,
     ) -> None:
         """Port 0 takes any free one; `port` says which once it serves. The console is closed with it."""
-        self._host = host
-        self._wanted_port = port
         self._registry = registry
         self._ready = ready
         self._alive = alive
         self._hooks = {} if hooks is None else hooks
         self._console = console
-        self._port: int | None = None
-        self._runner: web.AppRunner | None = None
-        self._listener: asyncio.Server | None = None
+        self._door = Door(self._app(), host, port, table="admin", connections_max=CONNECTIONS_MAX)
 
     @property
     def port(self) -> int:
         """The port that it serves on."""
-        if self._port is None:
-            raise RuntimeError("the admin address is not served yet; enter it with `async with` first")
-        return self._port
+        return self._door.port
 
     @property
     def url(self) -> str:
         """Where it serves, for who asks from this machine."""
-        return f"http://{self._host}:{self.port}"
+        return self._door.url
 
     async def __aenter__(self) -> Self:
-        """Serve. Raises AdminAddressError."""
+        """Serve. Raises AddressError."""
+        await self._door.__aenter__()
+        if self._console is not None:
+            self._console.listen_on(self._door.addresses)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console is not None:
+            await self._console.aclose()
+        await self._door.__aexit__(kind, error, trace)
+
+    def _app(self) -> web.Application:
         app = web.Application(client_max_size=HOOK_BYTES_MAX)
         app.router.add_post("/hooks/{secret}", self._hook)
         app.router.add_get("/", self._page)
@@ -104,36 +101,7 @@ class AdminServer:
         app.router.add_get("/readyz", self._readyz)
         if self._console is not None:
             app.router.add_routes(self._console.routes())
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-        try:
-            await runner.setup()
-            listener = await asyncio.get_running_loop().create_server(
-                lambda: _admit(runner), self._host, self._wanted_port
-            )
-        except OSError as error:
-            await runner.cleanup()
-            raise AdminAddressError(_sentence(error, self._host, self._wanted_port)) from error
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        self._listener = listener
-        self._port = listener.sockets[0].getsockname()[1]
-        if self._console is not None:
-            self._console.listen_on([each.getsockname()[0] for each in listener.sockets])
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        if self._console is not None:
-            await self._console.aclose()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        return app
 
     async def _page(self, request: web.Request) -> web.Response:
         if self._console is None:
@@ -176,28 +144,7 @@ class AdminServer:
         return response
 
 
-def _admit(runner: web.AppRunner) -> asyncio.Protocol:
-    """Take one more connection; the oldest give way where there are too many."""
-    door = runner.server
-    if door is None:
-        raise RuntimeError("connections are taken between a runner's setup and its cleanup only")
-    held = door.connections
-    for oldest in held[: max(0, len(held) + 1 - CONNECTIONS_MAX)]:
-        oldest.force_close()
-    return door()
-
-
 def _answer(why_not: str | None, well: str) -> web.Response:
     if why_not is None:
         return web.Response(text=f"{well}\n")
     return web.Response(status=503, text=f"{' '.join(why_not.split())}\n")
-
-
-def _sentence(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"admin.port {port} is in use on {host}; end what listens there or set admin.port to another, 0 for any"
-    if error.errno == errno.EACCES:
-        return f"admin.port {port} on {host} may not be used by this user; set admin.port to one above 1023"
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return f"admin.host {host!r} is no address of this machine; set admin.host to one that is, such as 127.0.0.1"
-    return f"admin.host {host!r} with admin.port {port} cannot be served: {error.strerror}; set another address"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -36,8 +35,9 @@ from allocator.contract.codes import Code
 from allocator.contract.openapi import ALLOCATIONS, WAIT_SECONDS_MAX
 from allocator.contract.request import REQUEST_BYTES_MAX
 from allocator.providers.credential import Credential
+from allocator.service.authorization import bears
 from allocator.service.door import Door
-from allocator.service.live_credential import credential_of
+from allocator.service.live_credential import credential_of, report
 from allocator.service.settings import Settings
 from allocator.telemetry.structured import structlog
 
@@ -78,10 +78,7 @@ class Answers:
 
     @web.middleware
     async def _authorized(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        expected = self._credential.token().encode()
-        same = hmac.compare_digest(given.strip().encode(errors="replace"), expected)
-        if scheme.lower() == "bearer" and same:
+        if bears(request.headers.get("Authorization"), self._credential):
             return await handler(request)
         mend = "send 'Authorization: Bearer' with the token of api.token or api.token_file"
         return _fault(401, mend, headers={"WWW-Authenticate": "Bearer"})
@@ -133,7 +130,7 @@ async def open_api(settings: Settings, *, learn: Callable[[str], None]) -> Async
     if settings.api is None:
         yield None
         return
-    credential = credential_of(settings.api, "api", report=_report, learn=learn)
+    credential = credential_of(settings.api, "api", report=report, learn=learn)
     url = settings.redis.url.get_secret_value()
     async with AllocatorClient(url, settings.namespace, settings.partitions) as client:
         answers = Answers(client, credential)
@@ -217,7 +214,3 @@ def _seconds(text: str | None) -> float:
     if not 0 <= seconds <= WAIT_SECONDS_MAX:
         raise InvalidRequestError(f"query wait: must be 0 to {WAIT_SECONDS_MAX:g} seconds")
     return seconds
-
-
-def _report(problem: str) -> None:
-    _log.warning("credential", problem=problem)

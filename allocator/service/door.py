@@ -47,7 +47,13 @@ class Door:
     @property
     def url(self) -> str:
         """Where it serves, for who asks from this machine."""
-        return f"http://{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def addresses(self) -> list[str]:
+        """Those that it listens on."""
+        return [] if self._listener is None else [each.getsockname()[0] for each in self._listener.sockets]
 
     async def __aenter__(self) -> Self:
         """Serve. Raises AddressError."""

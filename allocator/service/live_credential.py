@@ -13,8 +13,16 @@ from allocator.providers.credential import Credential, CredentialError, FixedTok
 from allocator.service.live_merge import Merged
 from allocator.service.settings import Settings, SettingsError
 from allocator.service.settings_tables import WithToken
+from allocator.telemetry.structured import structlog
 
-Table = Literal["gameye", "edgegap", "api"]
+Table = Literal["gameye", "edgegap"]
+
+_log = structlog.get_logger("allocator")
+
+
+def report(problem: str) -> None:
+    """Log that a token file cannot be read any more."""
+    _log.warning("credential file", problem=problem)
 
 
 def credentials_of(

@@ -21,9 +21,9 @@ from allocator.broker.broker import BrokerUnavailable, NamespaceTaken
 from allocator.placement.policies import PolicyError
 from allocator.providers.credential import Credential, CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError, UnfitServer
-from allocator.service.admin import AdminAddressError, AdminServer
+from allocator.service.admin import AdminServer
 from allocator.service.api import open_api
-from allocator.service.console.door import admin_credential, build_console
+from allocator.service.console.pages import admin_credential, build_console
 from allocator.service.door import AddressError
 from allocator.service.live import Source
 from allocator.service.observers import TracesUnavailable
@@ -96,7 +96,7 @@ async def serve(
             for records in service.records:
                 with contextlib.suppress(BrokerUnavailable):
                     await records.broker.close()
-    except (NamespaceTaken, AdminAddressError, AddressError, CredentialError) as error:
+    except (NamespaceTaken, AddressError, CredentialError) as error:
         return fail(EXIT_SETTINGS, error)
     except UnfitServer as error:
         return fail(EXIT_SERVER, error)

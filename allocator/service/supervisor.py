@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry
 
 from allocator.providers.credential import CredentialError
 from allocator.redis_io.errors import RedisFault, RedisUrlError
-from allocator.service.admin import AdminAddressError, AdminServer
+from allocator.service.admin import AdminServer
 from allocator.service.api import open_api
-from allocator.service.console.door import admin_credential, build_console
+from allocator.service.console.pages import admin_credential, build_console
 from allocator.service.door import AddressError
 from allocator.service.process import EXIT_AT_ONCE, EXIT_DONE, EXIT_SERVER, EXIT_SETTINGS, fail, on_signals
 from allocator.service.settings import Settings
@@ -242,7 +242,7 @@ async def supervise(
             code = await supervisor.run()
             _log.info("supervisor ended", code=code)
             return code
-    except (AdminAddressError, AddressError, CredentialError, RedisUrlError) as error:
+    except (AddressError, CredentialError, RedisUrlError) as error:
         return fail(EXIT_SETTINGS, error)
     except RedisFault as error:
         return fail(EXIT_SERVER, error)

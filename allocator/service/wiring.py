@@ -40,7 +40,7 @@ from allocator.service.hosts import (
     names_at,
 )
 from allocator.service.live import LOOK_SECONDS, Live, Source
-from allocator.service.live_credential import credentials_of, renew
+from allocator.service.live_credential import credentials_of, renew, report
 from allocator.service.live_merge import Merged
 from allocator.service.observers import Observers, build_observers
 from allocator.service.records import Records, build_records
@@ -87,11 +87,6 @@ class UnservedProvider(Exception):  # noqa: N818 - what the settings ask for
     """A region leads to a provider that is not built in."""
 
 
-def _report(problem: str) -> None:
-    """Say that a token file cannot be read any more."""
-    _log.warning("credential file", problem=problem)
-
-
 def _forget(_secret: str) -> None:
     """Nobody masks."""
 
@@ -113,7 +108,7 @@ async def assemble(
     observe, metrics = observers.observe, observers.metrics
     for text in url_secrets(settings.redis.url.get_secret_value()):
         learn(text)
-    credentials = credentials_of(settings, report=_report, learn=learn)
+    credentials = credentials_of(settings, report=report, learn=learn)
     connection = await connect(
         settings.redis.url.get_secret_value(),
         name="worker",
@@ -125,7 +120,7 @@ async def assemble(
     pace = FleetPace(gate, settings.edgegap.account) if settings.edgegap else None
     path, hook_url = _hook(settings)
     try:
-        providers = build_providers(settings, report=_report, learn=learn, fleet=Fleet(credentials, pace, hook_url))
+        providers = build_providers(settings, report=report, learn=learn, fleet=Fleet(credentials, pace, hook_url))
     except BaseException:
         await connection.aclose()
         raise
@@ -137,7 +132,7 @@ async def assemble(
             _order(merged.settings)
         except PolicyError as error:
             raise SettingsError((str(error),)) from error
-        renew(credentials, merged, report=_report, learn=learn)
+        renew(credentials, merged, report=report, learn=learn)
 
     live = Live(
         settings,

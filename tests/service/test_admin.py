@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from prometheus_client.registry import Collector
 
 from allocator.contract.destination import Destination
-from allocator.service.admin import CONNECTIONS_MAX, AdminAddressError, AdminServer
+from allocator.service.admin import CONNECTIONS_MAX, AdminServer
+from allocator.service.door import AddressError
 from allocator.telemetry.metrics import Metrics
 
 parse_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
@@ -187,14 +188,14 @@ async def test_a_busy_port_is_one_sentence_that_names_the_setting(registry: Coll
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(AdminAddressError, match=rf"^admin\.port {port} is in use on 127\.0\.0\.1; ") as caught:
+        with pytest.raises(AddressError, match=rf"^admin\.port {port} is in use on 127\.0\.0\.1; ") as caught:
             async with AdminServer("127.0.0.1", port, registry=registry, ready=lambda: None, alive=lambda: None):
                 pytest.fail("a busy port was served")
     assert "\n" not in str(caught.value)
 
 
 async def test_an_address_that_is_not_this_machines_names_the_setting(registry: CollectorRegistry) -> None:
-    with pytest.raises(AdminAddressError, match=r"^admin\.host '192\.0\.2\.1' is no address of this machine"):
+    with pytest.raises(AddressError, match=r"^admin\.host '192\.0\.2\.1' is no address of this machine"):
         async with AdminServer("192.0.2.1", 0, registry=registry, ready=lambda: None, alive=lambda: None):
             pytest.fail("a foreign address was served")
 

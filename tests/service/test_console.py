@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry
 
 from allocator.contract.keys import Keys
 from allocator.service.admin import AdminServer
-from allocator.service.console import door
+from allocator.service.console import pages
 from allocator.service.console.access import ASKS, FOREIGN, OFF
-from allocator.service.console.door import Console, admin_credential, build_console
+from allocator.service.console.pages import Console, admin_credential, build_console
 from allocator.service.look import open_looker
 from allocator.service.settings import load_settings
 from tests.conftest import WaitUntil
@@ -38,7 +38,7 @@ PATHS = ("/", "/console.json", "/console.css", "/console.js")
 EVERYWHERE = ["192.0.2.1"]
 """An address that is none of loopback's, which the door takes itself to be served on; it is served on loopback."""
 END_SECONDS = 30.0
-FOLDER = Path(door.__file__).parent
+FOLDER = Path(pages.__file__).parent
 
 
 @dataclass

@@ -2,22 +2,19 @@
 
 In: where the admin address listens, the token if one is set, and of a request its Host and Authorization. Out: None
 where it may, else why not. Promises: on loopback a page of another site, whose name was made to lead here, is refused
-by its Host; elsewhere nothing is shown without a token, neither where none is set; tokens are compared in a time that
-tells nothing of them, and no message repeats one. What is on the way to this machine is left to the network: over plain
-HTTP a token can be read.
+by its Host; elsewhere nothing is shown without a token, neither where none is set; no message repeats one. What is on
+the way to this machine is left to the network: over plain HTTP a token can be read.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from allocator.providers.credential import Credential
+from allocator.service.authorization import bears
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?")
 
@@ -53,8 +50,7 @@ class Access:
             return None if len(hosts) == 1 and _is_literal(hosts[0]) else FOREIGN
         if self._credential is None:
             return OFF
-        given = b"" if authorization is None else _given(authorization)
-        return None if hmac.compare_digest(given, self._credential.token().encode()) else ASKS
+        return None if bears(authorization, self._credential, as_password=True) else ASKS
 
 
 def _leads_here(address: str) -> bool:
@@ -77,19 +73,3 @@ def _is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _given(authorization: str) -> bytes:
-    """The token of a header: a bearer's, or what any user gives as a password; empty where there is none."""
-    scheme, _, rest = authorization.strip().partition(" ")
-    text = rest.strip().encode("utf-8", "surrogateescape")
-    match scheme.lower():
-        case "bearer":
-            return text
-        case "basic":
-            try:
-                return base64.b64decode(text, validate=True).partition(b":")[2]
-            except binascii.Error:
-                return b""
-        case _:
-            return b""

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from allocator.providers.credential import Credential
 from allocator.service.console.access import Access
 from allocator.service.console.reader import Looks, Reader
-from allocator.service.live_credential import credential_of
+from allocator.service.live_credential import credential_of, report
 from allocator.service.look import open_looker
 from allocator.service.settings import Settings
 from allocator.telemetry.structured import structlog
@@ -100,7 +100,7 @@ def admin_credential(settings: Settings, learn: Callable[[str], None] = lambda _
     """The token that the console asks for, where one is set; `learn` hears of it. Raises CredentialError."""
     if settings.admin.token is None and settings.admin.token_file is None:
         return None
-    return credential_of(settings.admin, "admin", report=_report, learn=learn)
+    return credential_of(settings.admin, "admin", report=report, learn=learn)
 
 
 def build_console(settings: Callable[[], Settings], credential: Credential | None) -> Console:
@@ -110,10 +110,6 @@ def build_console(settings: Callable[[], Settings], credential: Credential | Non
         return open_looker(settings, name="console")
 
     return Console(Reader(opened), Access(credential))
-
-
-def _report(problem: str) -> None:
-    _log.warning("credential file", problem=problem)
 
 
 def _packaged(name: str) -> bytes:
