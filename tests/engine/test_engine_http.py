@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -192,7 +193,10 @@ async def test_a_cancelled_id_that_comes_later_stays_cancelled(asker: Asker, fle
     assert fleet.posts() == 0
 
 
-@pytest.mark.parametrize("token", [None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer tök"])
+BASIC = f"Basic {base64.b64encode(f'user:{TOKEN}'.encode()).decode()}"
+
+
+@pytest.mark.parametrize("token", [None, "Bearer", "Bearer wrong", BASIC, TOKEN, "Bearer tök"])
 async def test_who_has_not_the_token_learns_and_changes_nothing(asker: Asker, fleet: Fleet, token: str | None) -> None:
     for method, path in (("POST", ""), ("GET", "/m-1"), ("DELETE", "/m-1"), ("GET", "/../../secret")):
         reply = await asker.ask(method, f"/v1/allocations{path}", MATCH if method == "POST" else None, token=token)
