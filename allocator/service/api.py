@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from allocator.client import (
     Allocation,
@@ -39,6 +40,9 @@ from allocator.service.authorization import bears
 from allocator.service.door import Door
 from allocator.service.live_credential import credential_of, report
 from allocator.service.settings import Settings
+from allocator.telemetry.cells import CounterFamily
+from allocator.telemetry.families import HTTP
+from allocator.telemetry.labels import OTHER
 from allocator.telemetry.structured import structlog
 
 TAKE_UP_SECONDS = 2.0
@@ -48,6 +52,7 @@ RETRY_SECONDS = 1
 CONNECTIONS_MAX = 512
 """Kept open at once, of the 1,024 files that a process may have open by default: calls to providers need theirs."""
 
+_METHODS = frozenset({"POST", "GET", "DELETE"})
 _REFUSED_STATUS = {Code.OVERLOADED: 429, Code.INVALID_REQUEST: 400}
 
 _log = structlog.get_logger("allocator")
@@ -58,14 +63,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Answers:
     """What is asked for, answered over one client."""
 
-    def __init__(self, client: AllocatorClient, credential: Credential) -> None:
+    def __init__(self, client: AllocatorClient, credential: Credential, requests: CounterFamily) -> None:
+        """`requests` counts by method and status."""
         self._client = client
         self._credential = credential
+        self._requests = requests
         self._waits: set[asyncio.Timeout] = set()
 
     def app(self) -> web.Application:
         """The application that a door serves."""
-        app = web.Application(middlewares=[_faults, self._authorized], client_max_size=REQUEST_BYTES_MAX)
+        app = web.Application(middlewares=[self._counted, _faults, self._authorized], client_max_size=REQUEST_BYTES_MAX)
         app.router.add_post(ALLOCATIONS, self._allocate)
         app.router.add_get(f"{ALLOCATIONS}/{{id}}", self._get, allow_head=False)
         app.router.add_delete(f"{ALLOCATIONS}/{{id}}", self._cancel)
@@ -75,6 +82,13 @@ class Answers:
         """Let all who wait be told now how their match stands: who asks again finds another door."""
         for wait in self._waits:
             wait.reschedule(0.0)
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        answer = await handler(request)
+        method = request.method if request.method in _METHODS else OTHER
+        self._requests.at(method, str(answer.status)).value += 1
+        return answer
 
     @web.middleware
     async def _authorized(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -122,7 +136,9 @@ class Answers:
 
 
 @contextlib.asynccontextmanager
-async def open_api(settings: Settings, *, learn: Callable[[str], None]) -> AsyncIterator[Door | None]:
+async def open_api(
+    settings: Settings, registry: CollectorRegistry, *, learn: Callable[[str], None]
+) -> AsyncIterator[Door | None]:
     """Serve the door that the settings ask for while this lasts; None where they ask for none.
 
     `learn` hears of the token, so that it can be masked. Raises AddressError, CredentialError, RedisUrlError.
@@ -133,7 +149,7 @@ async def open_api(settings: Settings, *, learn: Callable[[str], None]) -> Async
     credential = credential_of(settings.api, "api", report=report, learn=learn)
     url = settings.redis.url.get_secret_value()
     async with AllocatorClient(url, settings.namespace, settings.partitions) as client:
-        answers = Answers(client, credential)
+        answers = Answers(client, credential, CounterFamily(*HTTP, registry=registry))
         door = Door(answers.app(), settings.api.host, settings.api.port, table="api", connections_max=CONNECTIONS_MAX)
         async with door:
             _log.info("http door opened", api_port=door.port)

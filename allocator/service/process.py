@@ -79,8 +79,8 @@ async def serve(
     except RedisFault as error:
         return fail(EXIT_SERVER, error)
     door = _door(service, seat, credential)
-    api = open_api(settings, learn=learn) if seat is None else contextlib.nullcontext()
     loop, observers = asyncio.get_running_loop(), service.observers
+    api = contextlib.nullcontext() if seat else open_api(settings, observers.registry, learn=learn)
     beside = [loop.create_task(observers.metrics.watch_loop_lag()), loop.create_task(observers.log.tell_on())]
     try:
         async with door, api:

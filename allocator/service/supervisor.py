@@ -234,7 +234,7 @@ async def supervise(
         console=build_console(lambda: settings, credential),
     )
     try:
-        async with admin, open_api(settings, learn=lambda _token: None):
+        async with admin, open_api(settings, supervisor.registry, learn=lambda _token: None):
             on_signals(supervisor.drain, supervisor.reload, at_once=supervisor.kill)
             if say is not None:
                 say(admin.url)

@@ -14,7 +14,7 @@ import time
 from prometheus_client import CollectorRegistry
 
 from allocator.telemetry.cells import Family, HistogramFamily, SampledFamily
-from allocator.telemetry.families import SUPERVISOR, Families
+from allocator.telemetry.families import HTTP, SUPERVISOR, Families
 from allocator.telemetry.labels import LABEL_VALUES
 
 _HEAD = """\
@@ -61,6 +61,7 @@ def table() -> str:
     families = Families(CollectorRegistry(), time.monotonic)
     rows = [_row(family.name, _kind(family), family.label_names, family.documentation) for family in families.every]
     rows.append(_row(SUPERVISOR[0], "counter", (), f"{SUPERVISOR[1]} Only behind `--processes`."))
+    rows.append(_row(HTTP[0], "counter", HTTP[2], f"{HTTP[1]} Only where the table `[api]` is."))
     values = [f"| `{label}` | {' '.join(f'`{each}`' for each in LABEL_VALUES[label])} |\n" for label in LABEL_VALUES]
     return f"{_HEAD}{''.join(rows)}{_LABELS_HEAD}{''.join(values)}{_TAIL}"
 

@@ -24,6 +24,9 @@ LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 SUPERVISOR = ("allocator_processes_replaced", "Worker processes that ended unasked and were started anew.")
 """The one metric that a supervisor adds of its own."""
 
+HTTP = ("allocator_http_requests", "Requests that the HTTP door has answered.", ("method", "status"))
+"""The one that it adds, of whichever process serves it."""
+
 _FamilyT = TypeVar("_FamilyT", bound=Family)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import jsonschema
 import pytest
+from prometheus_client import CollectorRegistry
 
 from allocator.contract.openapi import ALLOCATIONS, openapi_document
 from allocator.contract.request import REQUEST_BYTES_MAX, Priority
@@ -89,7 +90,7 @@ async def opens(namespace: str) -> AsyncIterator[Opens]:
         async def opened(url: str, **table: Any) -> Asker:
             api_table = {"port": 0, "token": TOKEN, **table}
             settings = Settings(deployment="tests", namespace=namespace, redis={"url": url}, api=api_table)
-            door = await stack.enter_async_context(open_api(settings, learn=lambda _token: None))
+            door = await stack.enter_async_context(open_api(settings, CollectorRegistry(), learn=lambda _token: None))
             assert door is not None
             return Asker(door, await stack.enter_async_context(aiohttp.ClientSession()))
 
@@ -256,7 +257,7 @@ async def test_a_door_that_closes_tells_who_waits_how_their_match_stands(
         deployment="tests", namespace=namespace, redis={"url": redis_url}, api={"port": 0, "token": TOKEN}
     )
     async with aiohttp.ClientSession() as http:
-        async with open_api(settings, learn=lambda _token: None) as door:
+        async with open_api(settings, CollectorRegistry(), learn=lambda _token: None) as door:
             assert door is not None
             asker = Asker(door, http)
             await asker.post(MATCH)

@@ -34,10 +34,13 @@ async def fleet(namespace: str, tmp_path: Path) -> AsyncIterator[Supervised]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_a_match_comes_and_goes_by_http_alone(fleet: Supervised, processes: int, wait_until: WaitUntil) -> None:
-    process = await (fleet.start(*DOOR) if processes == 2 else fleet.worker(*DOOR))
+    process = await (fleet.start(*DOOR) if processes == 2 else fleet.worker(*DOOR, wait=False))
+    admin = await process.first_line()
     url = f"http://127.0.0.1:{await port_of(process, wait_until)}/v1/allocations"
     bearer = {"Authorization": "Bearer secret-of-the-door"}
     async with aiohttp.ClientSession(headers=bearer) as http:
+        async with http.get(f"{url}/m-1", headers={"Authorization": "Bearer wrong"}) as reply:
+            assert reply.status == 401
         async with http.post(url, json={"id": "m-1", "image": "game", "regions": ["europe"]}) as reply:
             assert reply.status == 202
         async with http.get(f"{url}/m-1?wait=30") as reply:
@@ -50,6 +53,12 @@ async def test_a_match_comes_and_goes_by_http_alone(fleet: Supervised, processes
                 return bool((await reply.json())["state"] == "released")
 
         await wait_until(released, timeout_seconds=END_SECONDS)
+        async with http.get(f"{admin}/metrics") as reply:
+            told = (await reply.text()).splitlines()
+        for method, status in (("GET", 401), ("POST", 202), ("DELETE", 202)):
+            assert f'allocator_http_requests_total{{method="{method}",status="{status}"}} 1' in {
+                line.removesuffix(".0") for line in told
+            }
     assert process.log.read_text().count("http door opened") == 1
     assert "secret-of-the-door" not in process.log.read_text()
 
