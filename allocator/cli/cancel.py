@@ -6,20 +6,17 @@ an order that is with Redis is carried out even when this command has ended.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from allocator.cli.asking import EXIT_FAILURE, ask_client, json_line, printable
 from allocator.cli.options import ConfigOption, JsonOption, SetOption
-from allocator.contract.allocation import Allocation, State
+from allocator.contract.allocation import State
 
 if TYPE_CHECKING:
     from allocator.client import AllocatorClient
 
-LOOK_SECONDS = 0.1
-"""A person waits: a hash read ten times a second costs nobody anything."""
 _NOTHING_LEFT = frozenset({State.CANCELLED, State.RELEASED})
 
 
@@ -44,25 +41,9 @@ def cancel(
             said = {"request_id": request_id, "entry_id": entry_id}
             typer.echo(json_line(said) if as_json else f"cancellation of {request_id} sent")
             return 0
-        allocation = await _end(client, request_id, timeout_seconds)
+        allocation = await client.gone(request_id, timeout_seconds)
         said_of_it = f"{allocation.request_id}  {allocation.state}"
         typer.echo(json_line(allocation.to_data()) if as_json else printable(said_of_it))
         return 0 if allocation.state in _NOTHING_LEFT else EXIT_FAILURE
 
     ask_client(ask, config, assignments)
-
-
-async def _end(client: AllocatorClient, request_id: str, timeout_seconds: float | None) -> Allocation:
-    """What the id has come to; `allocated` is no end for one that is to be released."""
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                allocation = await client.get(request_id)
-                if allocation is not None and allocation.final and allocation.state != State.ALLOCATED:
-                    return allocation
-                await asyncio.sleep(LOOK_SECONDS)
-    except TimeoutError:
-        raise TimeoutError(
-            f"{request_id} was not cancelled or released within {timeout_seconds:g} s; the cancellation stays: "
-            "see that a worker runs, and ask again with 'allocator get'"
-        ) from None

@@ -47,6 +47,7 @@ def explain(
     """Tell the life of one match. Order and reasons, waits, attempts, the end; exit 1 where nothing is known of it."""
 
     async def ask(settings: Settings) -> int:
+        from allocator.client import not_known
         from allocator.client.outbox import checked_id
         from allocator.service.life import read_life
 
@@ -55,7 +56,7 @@ def explain(
             if as_json:
                 typer.echo("null")
             else:
-                complain(f"{request_id} is not known: not submitted, not taken up yet, or aged out")
+                complain(not_known(request_id))
             return EXIT_FAILURE
         if as_json:
             typer.echo(json_line(_facts(life)))

@@ -29,7 +29,7 @@ from allocator.cli import (
 
 app = typer.Typer(
     help="The placement broker between any matchmaker and any game-server host.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_show_locals=False,  # locals hold tokens and env
     rich_markup_mode=None,
 )
@@ -43,10 +43,14 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's shape of a callbac
 
 @app.callback()
 def allocator(
-    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
 ) -> None:
     """Take options that stand before the command."""
     del version
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 app.command("demo")(demo.demo)

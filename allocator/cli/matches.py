@@ -105,13 +105,15 @@ def get(
     """Show what is known of one allocation. Exit 1 where that is nothing, or a failure."""
 
     async def ask(client: AllocatorClient) -> int:
+        from allocator.client import not_known
+
         allocation = await client.get(request_id)
         if allocation is not None:
             return _show(allocation, as_json=as_json)
         if as_json:
             typer.echo("null")
         else:
-            complain(f"{request_id} is not known: not submitted, not taken up yet, or aged out")
+            complain(not_known(request_id))
         return EXIT_FAILURE
 
     ask_client(ask, config, assignments)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH_PIPED = 1000
 RATE_MIN, RATE_MAX = 0.01, 100_000
-COLUMNS = ("region", "destination", "rate", "now", "state", "closes for")
+COLUMNS = ("region", "destination", "rate", "now", "state", "shut for")
 
 app = typer.Typer(help="Each destination's rate and state; levers on a region.", rich_markup_mode=None)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As the settings name the region.")]
@@ -166,5 +166,5 @@ def _print(rows: Sequence[RegionRow], levers: Levers) -> None:
 def cells(row: RegionRow) -> tuple[str, ...]:
     """What the table shows of a destination, under `COLUMNS`."""
     rate_now = "-" if row.rate_now is None else f"{row.rate_now:.4g}"
-    closes_for = f"{row.closed_seconds:.0f} s" if row.closed_seconds else "-"
-    return row.region, str(row.destination), f"{row.rate:g}", rate_now, row.state, closes_for
+    shut_for = f"{row.closed_seconds:.0f} s" if row.closed_seconds and not row.lever.drained else "-"
+    return row.region, str(row.destination), f"{row.rate:g}", rate_now, row.state, shut_for

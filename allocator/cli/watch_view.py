@@ -1,4 +1,4 @@
-"""What `allocator watch` shows of one look: a few lines of counts, the regions, the latest results, the levers.
+"""What `allocator watch` shows of one look: the levers, a few lines of counts, the regions, the latest results.
 
 In: a look, or why there is none, and how many lines there is room for. Out: something rich can draw. Promises: every
 text of anyone's is `printable` and no markup; where there is little room, regions that are open and older results are
@@ -52,6 +52,8 @@ def picture(sight: Sight, lines_max: int | None = None) -> RenderableType:
 def _looked(look: Look, lines_max: int | None) -> Iterator[RenderableType]:
     levers = lever_lines(look.levers)
     yield _text(f"{look.namespace}  {_moment(look.at_ms)}", "bold")
+    for line in levers:
+        yield _text(line, "yellow")
     yield _counts(look)
     rows: Sequence[RegionRow] = look.regions
     results: Sequence[Result] = look.results
@@ -64,8 +66,6 @@ def _looked(look: Look, lines_max: int | None) -> Iterator[RenderableType]:
     if results:
         columns = ("ended", "match", "state", "took", "where or why")
         yield _table(columns, [(_result(each), _style(each.state)) for each in results])
-    for line in levers:
-        yield _text(line, "yellow")
 
 
 def _counts(look: Look) -> RenderableType:

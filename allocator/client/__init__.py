@@ -15,7 +15,7 @@ It stands on the public contract alone: what it does, `redis-cli` can do, and it
 """
 
 from allocator.client.client import AllocatorClient, Receipt
-from allocator.client.errors import InvalidRequestError, RefusedError, UnreadableAnswerError
+from allocator.client.errors import InvalidRequestError, RefusedError, UnreadableAnswerError, not_known
 from allocator.contract.allocation import Allocation, State
 from allocator.contract.request import AllocationRequest, Priority
 from allocator.redis_io.errors import RedisFault, Unavailable
@@ -32,4 +32,5 @@ __all__ = [
     "State",
     "Unavailable",
     "UnreadableAnswerError",
+    "not_known",
 ]

@@ -17,13 +17,14 @@ from typing import Self
 from allocator.client.outbox import AnyRequest, Outgoing, checked_id, outgoing
 from allocator.client.shares import Share, Shares
 from allocator.client.waiter import Waiter, read_hash
-from allocator.contract.allocation import Allocation
+from allocator.contract.allocation import Allocation, State
 from allocator.contract.partitions import PARTITIONS_MAX, Partitions
 from allocator.contract.request import Priority
 from allocator.redis_io.connect import BLOCKING_CONNECTIONS_MAX, connect
 from allocator.redis_io.errors import Unavailable
 
 RETRY_SECONDS = 0.25
+GONE_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class AllocatorClient:
         return submitted.entry_id
 
     async def get(self, request_id: str) -> Allocation | None:
-        """What is known of this id now; None: not submitted, not taken up yet, or aged out."""
+        """What is known of this id now; None: see `not_known`."""
         share = await self._open.of(checked_id(request_id))
         reply = await self._open.connection.execute("HGETALL", share.keys.allocation(request_id))
         return read_hash(request_id, reply)
@@ -112,6 +113,24 @@ class AllocatorClient:
         order = ("XADD", share.keys.cancellations, "*", "id", request_id)
         entry_id: bytes = await self._open.connection.execute(*order)
         return entry_id.decode()
+
+    async def gone(self, request_id: str, timeout_seconds: float | None = None) -> Allocation:
+        """Wait until no server is left for this id, as after a `cancel`; TimeoutError after `timeout_seconds`.
+
+        `allocated` is no such end: one that is to be released is looked at again, ten times a second.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    allocation = await self.get(request_id)
+                    if allocation is not None and allocation.final and allocation.state != State.ALLOCATED:
+                        return allocation
+                    await asyncio.sleep(GONE_LOOK_SECONDS)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{request_id} was not cancelled or released within {timeout_seconds:g} s; the cancellation stays: "
+                "see that a worker runs, and ask again"
+            ) from None
 
     async def allocate(
         self, request: AnyRequest, priority: Priority = Priority.NORMAL, timeout_seconds: float | None = None

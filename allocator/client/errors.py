@@ -12,6 +12,11 @@ that ends by its own bound raises the builtin TimeoutError. A bad end of an allo
 from __future__ import annotations
 
 
+def not_known(request_id: str) -> str:
+    """What it means that nothing is known of an id."""
+    return f"{request_id} is not known: not submitted, not taken up yet, refused as overloaded, or aged out"
+
+
 class InvalidRequestError(ValueError):
     """The request is not what the contract asks for; nothing was sent. The message names the key, never a secret."""
 

@@ -50,6 +50,7 @@ class Submitted:
     stream: str
     entry_id: str
     known: bool
+    priority: Priority = Priority.NORMAL
 
 
 def outgoing(request: AnyRequest, priority: Priority) -> Outgoing:
@@ -101,7 +102,7 @@ class Outbox:
         return [
             reply
             if isinstance(reply, RedisFault)
-            else Submitted(self._keys.requests(request.priority), reply[0].decode(), reply[1] == 1)
+            else Submitted(self._keys.requests(request.priority), reply[0].decode(), reply[1] == 1, request.priority)
             for request, reply in zip(requests, replies, strict=True)
         ]
 

@@ -29,6 +29,12 @@ class Refusal:
     code: str
     message: str
     retry_after_ms: int | None = None
+    priority: str | None = None
+    """Of the entry's stream; None where an older worker does not say it."""
+
+    def is_of(self, submitted: Submitted) -> bool:
+        """Whether this entry was refused: two streams may give two entries the same id."""
+        return self.entry_id == submitted.entry_id and self.priority in {None, submitted.priority}
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +45,7 @@ class Waiter:
     answer: asyncio.Future[Allocation]
     in_doubt: bool = False
     submitted: Submitted | None = None
-    _refusals: dict[str, Refusal] = field(default_factory=dict)
+    _refusals: list[Refusal] = field(default_factory=list)
 
     @property
     def own(self) -> Submitted:
@@ -52,8 +58,8 @@ class Waiter:
         """Say which entry is ours; a refusal of it may have come before this."""
         self.submitted = submitted
         self.in_doubt = submitted.known
-        if submitted.entry_id in self._refusals:
-            self.refuse(self._refusals[submitted.entry_id])
+        for refusal in self._refusals:
+            self.refuse(refusal)
         self._refusals.clear()
 
     def end(self, allocation: Allocation) -> None:
@@ -64,8 +70,8 @@ class Waiter:
     def refuse(self, refusal: Refusal) -> None:
         """Answer with this refusal if it is of our own entry; keep it while we do not know which that is."""
         if self.submitted is None and self.in_doubt:
-            self._refusals[refusal.entry_id] = refusal
-        elif self.submitted is not None and self.submitted.entry_id == refusal.entry_id:
+            self._refusals.append(refusal)
+        elif self.submitted is not None and refusal.is_of(self.submitted):
             self.fail(RefusedError(refusal.code, refusal.message, refusal.retry_after_ms))
 
     def fail(self, error: BaseException) -> None:
@@ -87,7 +93,8 @@ def read_event(text: bytes) -> Allocation | Refusal | None:
         if event["type"] == REFUSED:
             retry_after_ms = None if data.get("retry_after_ms") is None else int(data["retry_after_ms"])
             message = str(data.get("error_message", ""))
-            return Refusal(str(data["entry_id"]), str(data["error_code"]), message, retry_after_ms)
+            priority = data.get("priority")
+            return Refusal(str(data["entry_id"]), str(data["error_code"]), message, retry_after_ms, priority)
         return Allocation.from_hash({name: _hashed(name, value) for name, value in data.items()})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

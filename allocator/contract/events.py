@@ -9,6 +9,7 @@ from typing import Any
 
 from allocator.contract.allocation import Allocation, compact
 from allocator.contract.codes import Code
+from allocator.contract.request import Priority
 
 
 def allocation_event(allocation: Allocation, *, deployment: str, entry_id: str) -> str:
@@ -34,19 +35,32 @@ def end_event(data: Mapping[str, Any], *, deployment: str, entry_id: str) -> str
 
 
 def refusal_event(
-    *, deployment: str, entry_id: str, request_id: str, code: Code, message: str, at_ms: int, **data: Any
+    *,
+    deployment: str,
+    entry_id: str,
+    priority: Priority,
+    request_id: str,
+    code: Code,
+    message: str,
+    at_ms: int,
+    **data: Any,
 ) -> str:
-    """A request that was not taken up while its id, if known, goes on untouched."""
+    """A request that was not taken up while its id, if known, goes on untouched.
+
+    `priority` names the stream: two of them may give two entries of one id and millisecond the same entry id.
+    """
+    stream = "" if priority is Priority.NORMAL else f"/{priority}"
     return _event(
         kind="allocator.request.refused.v1",
         deployment=deployment,
-        event_id=f"{entry_id}/{request_id}/refused",
+        event_id=f"{entry_id}/{request_id}/refused{stream}",
         subject=request_id,
         at_ms=at_ms,
         data={
             "state": "refused",
             "request_id": request_id,
             "entry_id": entry_id,
+            "priority": str(priority),
             "error_code": code.value,
             "error_message": message,
             **data,

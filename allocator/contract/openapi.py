@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from allocator.contract.allocation import State
 from allocator.contract.keys import CONTRACT_VERSION
 from allocator.contract.request import Priority
-from allocator.contract.schema import event_schema, request_schema
+from allocator.contract.schema import event_schema, request_schema, without_nulls
 
 ALLOCATIONS = "/v1/allocations"
 WAIT_SECONDS_MAX = 60.0
@@ -18,7 +19,7 @@ WAIT_SECONDS_MAX = 60.0
 _FAULTS = {
     "400": "The request is not what the contract asks for; nothing was sent. The message names the key.",
     "401": "No token, or another one.",
-    "404": "Not known: not submitted, not taken up yet, or aged out.",
+    "404": "Not known: not submitted, not taken up yet, refused as `overloaded`, or aged out.",
     "409": "Refused: the id names another request. What the id stands for goes on untouched.",
     "413": "Too large.",
     "429": "Refused as `overloaded`: the wait would pass the deadline. The same may be sent again later.",
@@ -39,6 +40,7 @@ def openapi_document() -> dict[str, Any]:
             "id with the same body never makes a second server. See contract.md.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [{"url": "http://127.0.0.1:8080", "description": "As `api.host` and `api.port` say."}],
         "security": [{"token": []}],
         "paths": {
             ALLOCATIONS: {"post": _allocate()},
@@ -70,12 +72,10 @@ def _allocate() -> dict[str, Any]:
 
 
 def _get() -> dict[str, Any]:
-    seconds = {"type": "number", "minimum": 0, "maximum": WAIT_SECONDS_MAX, "default": 0}
-    says = "Wait so many seconds for its end; how it stands then is the answer."
     return {
         "operationId": "getAllocation",
         "summary": "How an allocation stands.",
-        "parameters": [{"name": "wait", "in": "query", "description": says, "schema": seconds}],
+        "parameters": [_wait("Wait so many seconds for its end; how it stands then is the answer.")],
         "responses": {
             "200": {"description": "At its end `final` is true.", "content": _json("Allocation")},
             **_faults("400", "401", "404", "503"),
@@ -88,15 +88,22 @@ def _cancel() -> dict[str, Any]:
     return {
         "operationId": "cancelAllocation",
         "summary": "Cancel or release, whatever the stage: when it is done no server is left for the id.",
+        "parameters": [_wait("Wait so many seconds until no server is left.")],
         "responses": {
+            "200": {"description": "No server is left; only with `wait`.", "content": _json("Allocation")},
             "202": {
-                "description": "Ordered; it ends `cancelled` or `released`.",
+                "description": "Ordered, and kept to; it ends `cancelled` or `released`.",
                 "headers": _WHERE,
                 "content": {"application/json": {"schema": ordered}},
             },
             **_faults("400", "401", "503"),
         },
     }
+
+
+def _wait(says: str) -> dict[str, Any]:
+    seconds = {"type": "number", "minimum": 0, "maximum": WAIT_SECONDS_MAX, "default": 0}
+    return {"name": "wait", "in": "query", "description": says, "schema": seconds}
 
 
 def _faults(*statuses: str) -> dict[str, Any]:
@@ -115,11 +122,15 @@ def _json(name: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Every schema under its own name; an allocation that is under way has no `final` yet."""
+    """Every schema under its own name, as makers of clients like them: no nulls, no defaults, no constants."""
     request, event = request_schema(), event_schema()
     lifted = {**request.pop("$defs"), **event["$defs"], "AllocationRequest": request}
     del request["$schema"], lifted["Refusal"]
-    lifted["Allocation"] = {**lifted["Allocation"], "required": ["request_id", "state"]}
+    # An event tells an end; here an allocation may be under way.
+    allocation = lifted["Allocation"]
+    allocation["required"] = ["request_id", "state"]
+    allocation["properties"]["state"]["examples"] = [str(each) for each in State]
+    allocation["properties"]["final"] = {"type": "boolean", "description": "True at the end, else not there."}
     lifted["Fault"] = {
         "type": "object",
         "properties": {
@@ -129,7 +140,7 @@ def _schemas() -> dict[str, Any]:
         },
         "required": ["error_message"],
     }
-    named: dict[str, Any] = _renamed(dict(sorted(lifted.items())))
+    named: dict[str, Any] = _renamed(without_nulls(dict(sorted(lifted.items()))))
     return named
 
 

@@ -64,7 +64,7 @@ _OF_EVENT = {
     "error_message": "A sentence for a person.",
     "retry_after_ms": "When another try may do better.",
     "final": "True at the end: no server is coming, or one is handed over.",
-    "entry_id": "The stream entry that was refused.",
+    "entry_id": "The stream entry that was refused; `priority` names the stream.",
 }
 
 
@@ -87,7 +87,7 @@ def request_schema() -> dict[str, Any]:
 
 def event_schema() -> dict[str, Any]:
     """The CloudEvent in the field `event` of an entry of the results; readers pass over what they do not know."""
-    data = _of_what_is_there(_without_titles(TypeAdapter(Allocation).json_schema(mode="serialization")))
+    data = without_nulls(_without_titles(TypeAdapter(Allocation).json_schema(mode="serialization")))
     definitions = data.pop("$defs")
     properties = data["properties"]
     ends = sorted(str(state) for state in FINAL)
@@ -136,7 +136,7 @@ def event_schema() -> dict[str, Any]:
 
 
 def _refusal() -> dict[str, Any]:
-    names = ("request_id", "entry_id", "error_code", "error_message", "retry_after_ms")
+    names = ("request_id", "entry_id", "priority", "error_code", "error_message", "retry_after_ms")
     properties = {name: {"type": "string", "description": _OF_EVENT[name]} for name in names}
     properties["retry_after_ms"]["type"] = "integer"
     properties["context"] = {"description": "As asked, where it can be handed back."}
@@ -164,14 +164,14 @@ def _without_titles(schema: Any) -> Any:
     }
 
 
-def _of_what_is_there(schema: Any) -> Any:
+def without_nulls(schema: Any) -> Any:
     """The schema of fields that are left out where they say nothing: no nulls, no defaults."""
     if isinstance(schema, list):
-        return [_of_what_is_there(item) for item in schema]
+        return [without_nulls(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     alternatives = [item for item in schema.get("anyOf", ()) if item != {"type": "null"}]
     if len(alternatives) == 1:
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
-        return _of_what_is_there({**rest, **alternatives[0]})
-    return {key: _of_what_is_there(value) for key, value in schema.items() if key != "default"}
+        return without_nulls({**rest, **alternatives[0]})
+    return {key: without_nulls(value) for key, value in schema.items() if key != "default"}

@@ -170,6 +170,7 @@ def _refusal(ask: Reservation, code: Code, message: str, *, parts: Parts, **data
     event = refusal_event(
         deployment=parts.policy.deployment,
         entry_id=ask.entry.entry_id,
+        priority=ask.entry.priority,
         request_id=ask.request_id,
         code=code,
         message=message,

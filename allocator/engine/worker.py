@@ -61,8 +61,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be taken up."""
-        return self._prepared and not self._draining.is_set()
+        """Whether requests can be taken up: not while the broker is away."""
+        return self._prepared and not self._draining.is_set() and not self._parts.insist.is_away
 
     @property
     def moving(self) -> bool:

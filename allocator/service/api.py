@@ -2,7 +2,7 @@
 
     POST   /v1/allocations             the JSON of section 1; `?priority=high`
     GET    /v1/allocations/{id}        how it stands; `?wait=30` waits for its end
-    DELETE /v1/allocations/{id}        cancel or release, as an order in Redis
+    DELETE /v1/allocations/{id}        cancel or release; `?wait=30` waits until no server is left
 
 In: requests with a bearer token. Out: JSON with the fields of the allocation, or `error_code` and `error_message`. It
 stands on the client alone, so that one way leads to the workers, and any door of the fleet answers for all of it.
@@ -30,6 +30,7 @@ from allocator.client import (
     RedisFault,
     RefusedError,
     UnreadableAnswerError,
+    not_known,
 )
 from allocator.contract.allocation import compact
 from allocator.contract.codes import Code
@@ -37,7 +38,7 @@ from allocator.contract.openapi import ALLOCATIONS, WAIT_SECONDS_MAX
 from allocator.contract.request import REQUEST_BYTES_MAX
 from allocator.providers.credential import Credential
 from allocator.service.authorization import bears
-from allocator.service.door import Door
+from allocator.service.door import Door, Handler, Seldom
 from allocator.service.live_credential import credential_of, report
 from allocator.service.settings import Settings
 from allocator.telemetry.cells import CounterFamily
@@ -57,8 +58,6 @@ _REFUSED_STATUS = {Code.OVERLOADED: 429, Code.INVALID_REQUEST: 400}
 
 _log = structlog.get_logger("allocator")
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Answers:
     """What is asked for, answered over one client."""
@@ -69,10 +68,13 @@ class Answers:
         self._credential = credential
         self._requests = requests
         self._waits: set[asyncio.Timeout] = set()
+        self._seldom = Seldom()
 
     def app(self) -> web.Application:
         """The application that a door serves."""
-        app = web.Application(middlewares=[self._counted, _faults, self._authorized], client_max_size=REQUEST_BYTES_MAX)
+        app = web.Application(
+            middlewares=[self._counted, self._faults, self._authorized], client_max_size=REQUEST_BYTES_MAX
+        )
         app.router.add_post(ALLOCATIONS, self._allocate)
         app.router.add_get(f"{ALLOCATIONS}/{{id}}", self._get, allow_head=False)
         app.router.add_delete(f"{ALLOCATIONS}/{{id}}", self._cancel)
@@ -97,14 +99,37 @@ class Answers:
         mend = "send 'Authorization: Bearer' with the token of api.token or api.token_file"
         return _fault(401, mend, headers={"WWW-Authenticate": "Bearer"})
 
+    @web.middleware
+    async def _faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer every fault in JSON, with what to do about it."""
+        try:
+            return await handler(request)
+        except InvalidRequestError as error:
+            return _fault(400, str(error), Code.INVALID_REQUEST)
+        except RefusedError as error:
+            return _refused(error)
+        except web.HTTPRequestEntityTooLarge:
+            return _fault(413, f"request: at most {REQUEST_BYTES_MAX} bytes are taken", Code.INVALID_REQUEST)
+        except web.HTTPError as error:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            known = f"known are {ALLOCATIONS} and {ALLOCATIONS}/{{id}}"
+            return _fault(error.status, f"{error.reason}; {known}", headers=allow)
+        except UnreadableAnswerError as error:
+            return _fault(500, str(error))
+        except (RedisFault, TimeoutError) as error:
+            if self._seldom():
+                _log.warning("http door cannot ask redis", problem=str(error))
+            says = "the queue cannot be asked now; send the same again, which never makes a second server"
+            return _fault(503, says, headers={"Retry-After": str(RETRY_SECONDS)})
+
     async def _allocate(self, request: web.Request) -> web.Response:
         priority = _priority(_query(request, "priority"))
-        receipt = await self._client.take_up(await request.read(), priority, TAKE_UP_SECONDS)
+        receipt = await self._client.take_up(await _body(request), priority, TAKE_UP_SECONDS)
         allocation = await self._client.get(receipt.request_id)
-        # What nobody has looked at yet may still turn out to be another body under a known id.
         status = 200 if receipt.known and receipt.taken else 202
         where = {"Location": f"{ALLOCATIONS}/{receipt.request_id}"}
-        if allocation is None:
+        if allocation is None or (receipt.known and not receipt.taken):
+            # What is known may be another body's, which nobody has compared yet.
             return _json({"request_id": receipt.request_id, "state": "queued"}, status, where)
         return _json(allocation.to_data(), status, where)
 
@@ -112,24 +137,27 @@ class Answers:
         request_id, seconds = request.match_info["id"], _seconds(_query(request, "wait"))
         allocation = await self._client.get(request_id)
         if seconds and not (allocation and allocation.final):
-            allocation = await self._end(request_id, seconds) or await self._client.get(request_id)
+            end = await self._within(seconds, self._client.wait(request_id))
+            allocation = end or await self._client.get(request_id)
         if allocation is None:
-            return _fault(404, f"{request_id} is not known: not submitted, not taken up yet, or aged out")
+            return _fault(404, not_known(request_id))
         return _json(allocation.to_data())
 
     async def _cancel(self, request: web.Request) -> web.Response:
-        _query(request)
-        request_id = request.match_info["id"]
+        request_id, seconds = request.match_info["id"], _seconds(_query(request, "wait"))
         await self._client.cancel(request_id)
+        gone = await self._within(seconds, self._client.gone(request_id)) if seconds else None
+        if gone is not None:
+            return _json(gone.to_data())
         return _json({"request_id": request_id}, 202, {"Location": f"{ALLOCATIONS}/{request_id}"})
 
-    async def _end(self, request_id: str, seconds: float) -> Allocation | None:
-        """Wait for its end; None where it takes longer."""
+    async def _within(self, seconds: float, end: Awaitable[Allocation]) -> Allocation | None:
+        """Wait for an end; None where it takes longer, or the door is being closed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds) as wait:
                 self._waits.add(wait)
                 try:
-                    return await self._client.wait(request_id)
+                    return await end
                 finally:
                     self._waits.discard(wait)
         return None
@@ -150,7 +178,14 @@ async def open_api(
     url = settings.redis.url.get_secret_value()
     async with AllocatorClient(url, settings.namespace, settings.partitions) as client:
         answers = Answers(client, credential, CounterFamily(*HTTP, registry=registry))
-        door = Door(answers.app(), settings.api.host, settings.api.port, table="api", connections_max=CONNECTIONS_MAX)
+        door = Door(
+            answers.app(),
+            settings.api.host,
+            settings.api.port,
+            table="api",
+            connections_max=CONNECTIONS_MAX,
+            answer_seconds=TAKE_UP_SECONDS + 0.5,
+        )
         async with door:
             _log.info("http door opened", api_port=door.port)
             try:
@@ -159,24 +194,11 @@ async def open_api(
                 answers.end_waits()
 
 
-@web.middleware
-async def _faults(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every fault in JSON, with what to do about it."""
+async def _body(request: web.Request) -> bytes:
     try:
-        return await handler(request)
-    except InvalidRequestError as error:
-        return _fault(400, str(error), Code.INVALID_REQUEST)
-    except RefusedError as error:
-        return _refused(error)
-    except web.HTTPRequestEntityTooLarge:
-        return _fault(413, f"request: at most {REQUEST_BYTES_MAX} bytes are taken", Code.INVALID_REQUEST)
-    except web.HTTPError as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _fault(error.status, f"{error.reason}; known are {ALLOCATIONS} and {ALLOCATIONS}/{{id}}", headers=allow)
-    except UnreadableAnswerError as error:
-        return _fault(500, str(error))
-    except (RedisFault, TimeoutError) as error:
-        return _fault(503, str(error), headers={"Retry-After": str(RETRY_SECONDS)})
+        return await request.read()
+    except (ConnectionError, web.RequestPayloadError):
+        raise InvalidRequestError("request: the body did not come whole") from None
 
 
 def _refused(error: RefusedError) -> web.Response:

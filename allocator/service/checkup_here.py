@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from allocator.service.api import CONNECTIONS_MAX
 from allocator.service.checkup_redis import clock_finding
 from allocator.service.finding import Finding
 from allocator.service.settings import Settings
@@ -24,11 +25,12 @@ CALL_SECONDS = 10.0
 def check_files(settings: Settings) -> Finding:
     """Whether a worker may open as many connections as it may make calls."""
     what = "open files"
-    needed = settings.worker.concurrency + FILES_BESIDE
+    needed = settings.worker.concurrency + FILES_BESIDE + (CONNECTIONS_MAX if settings.api else 0)
     limit = _limit()
     if limit is None:
         return Finding(what, good=True, says="this system sets no limit")
     says = f"limit {limit}; a process needs {needed} for worker.concurrency {settings.worker.concurrency}"
+    says += f" and {CONNECTIONS_MAX} who ask by HTTP" if settings.api else ""
     if limit >= needed:
         return Finding(what, good=True, says=says)
     return Finding(what, good=False, says=f"{says}; raise it (ulimit -n, LimitNOFILE=) or lower worker.concurrency")

@@ -15,6 +15,8 @@ from allocator.service.checkup_access import check_access
 from allocator.service.finding import Finding
 from allocator.service.settings import Settings
 
+REDIS = "redis"
+"""What stands for the server itself: where that is not good, nothing else of it could be looked at."""
 CLOCK_SECONDS_MAX = 5.0
 MEMORY_SHARE_MAX = 0.8
 
@@ -29,7 +31,7 @@ async def check_redis(settings: Settings) -> AsyncIterator[Finding]:
                 async for finding in _server(server, Partitions(settings.namespace, settings.partitions), mark):
                     yield finding
     except (RedisFault, RedisUrlError) as error:
-        yield Finding("redis", good=False, says=str(error))
+        yield Finding(REDIS, good=False, says=str(error))
 
 
 async def _server(server: RedisConnection, partitions: Partitions, mark: str) -> AsyncIterator[Finding]:

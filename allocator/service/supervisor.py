@@ -189,10 +189,10 @@ class Supervisor:
     def _is_hopeless(self, child: Child) -> bool:
         """Whether another start could but end the same way.
 
-        While others serve, their settings or their server are better than what this one found: they are let be, and
-        the next one that is started may fare better.
+        Where others have served, their settings or their server are better than what this one found: they are let be,
+        and the next one that is started may fare better.
         """
-        return not child.has_served and not any(each.is_ready for each in self._children.values())
+        return not child.has_served and not any(each.has_served for each in self._children.values())
 
     async def _watch(self) -> None:
         """Kill who is silent for too long; if this process itself was held up, nobody is to blame."""

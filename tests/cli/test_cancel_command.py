@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner, Result
 
-from allocator.cli import cancel as cancel_module
 from allocator.cli.main import app
+from allocator.client import client as client_module
 from allocator.contract.keys import Keys
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def keys(namespace: str) -> Keys:
 @pytest.fixture
 def cancel(redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cancel:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cancel_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(client_module, "GONE_LOOK_SECONDS", 0.01)
 
     def run(*words: str, url: str = redis_url) -> Result:
         settings = ("--set", f"redis.url={url}", "--set", f"namespace={namespace}")

@@ -186,7 +186,7 @@ def test_what_a_client_has_submitted_and_nobody_took_is_told(
 def test_an_id_that_nobody_knows_is_exit_1_and_a_sentence(explain: Explain) -> None:
     result = explain("m-9")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "m-9 is not known: not submitted, not taken up yet, or aged out\n"
+    assert result.stderr == "m-9 is not known: not submitted, not taken up yet, refused as overloaded, or aged out\n"
     result = explain("m-9", "--json")
     assert (result.exit_code, result.stdout) == (1, "null\n")
 

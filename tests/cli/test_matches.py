@@ -251,6 +251,7 @@ def test_lines_can_wait_for_their_answers(allocator: Allocator, worker: Callable
         return refusal_event(
             deployment="d",
             entry_id=entry_id,
+            priority=Priority.NORMAL,
             request_id=request_id,
             code=Code.OVERLOADED,
             message="too late",

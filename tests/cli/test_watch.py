@@ -95,18 +95,18 @@ def test_each_look_is_a_block_of_text_where_no_terminal_is(
     first, second = result.stdout.strip().split("\n\n")
     lines = [" ".join(line.split()) for line in first.splitlines()]
     assert lines[0].startswith(f"{keys.namespace} 20")
-    assert lines[1].startswith("queue high 1 (oldest ")
-    assert lines[2:8] == [
+    assert lines[1].startswith("us-east is drained; 'allocator regions resume us-east' ends it")
+    assert lines[2].startswith("queue high 1 (oldest ")
+    assert lines[3:9] == [
         "now allocating 2 parked 1 cancellations 1",
         "left condemned 2 orphans unexplained 1, superseded 2 dead letters 1",
         "ended -",
-        "region destination rate now state closes for",
+        "region destination rate now state shut for",
         "europe gameye/europe 40 40 open -",
         "us-east gameye/us-east 20 20 drained -",
     ]
-    assert lines[9].endswith(" m-2 expired 2.500 s no_capacity")
-    assert lines[10].endswith(" m-1 allocated 1.500 s europe 203.0.113.7:20113")
-    assert "us-east is drained; 'allocator regions resume us-east' ends it" in first
+    assert lines[10].endswith(" m-2 expired 2.500 s no_capacity")
+    assert lines[11].endswith(" m-1 allocated 1.500 s europe 203.0.113.7:20113")
     assert "ended  0/s" in second
 
 

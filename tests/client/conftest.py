@@ -68,7 +68,14 @@ class Workers:
 
     async def refuse(self, request_id: str, entry_id: str, code: Code = Code.ID_CONFLICT, **data: Any) -> None:
         event = refusal_event(
-            deployment="d", entry_id=entry_id, request_id=request_id, code=code, message="no", at_ms=1, **data
+            deployment="d",
+            entry_id=entry_id,
+            priority=Priority.NORMAL,
+            request_id=request_id,
+            code=code,
+            message="no",
+            at_ms=1,
+            **data,
         )
         await self._together(self.words.raw(request_id, "refused", event), *self._settle(entry_id))
 

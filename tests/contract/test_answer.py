@@ -119,13 +119,16 @@ def test_an_event_bears_what_cloudevents_asks_for() -> None:
 
 def test_a_refusal_names_its_entry_and_why() -> None:
     code = Code.ID_CONFLICT
-    refusal = refusal_event(deployment="d", entry_id="5-0", request_id="m", code=code, message="other", at_ms=1)
+    refusal = refusal_event(
+        deployment="d", entry_id="5-0", priority=Priority.NORMAL, request_id="m", code=code, message="other", at_ms=1
+    )
     event = json.loads(refusal)
     assert event["type"] == "allocator.request.refused.v1"
     assert event["data"] == {
         "state": "refused",
         "request_id": "m",
         "entry_id": "5-0",
+        "priority": "normal",
         "error_code": "id_conflict",
         "error_message": "other",
     }

@@ -108,7 +108,13 @@ def test_every_announcement_is_of_the_schema(allocation: Allocation, entry_id: s
 
 def test_a_refusal_is_of_the_schema_and_half_of_one_is_not() -> None:
     text = refusal_event(
-        deployment="d", entry_id="1-0", request_id="m-1", code=Code.ID_CONFLICT, message="another body", at_ms=1
+        deployment="d",
+        entry_id="1-0",
+        priority=Priority.NORMAL,
+        request_id="m-1",
+        code=Code.ID_CONFLICT,
+        message="another body",
+        at_ms=1,
     )
     event = json.loads(text)
     EVENT.validate(event)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +48,18 @@ class Asker:
         self.door = door
         self._http = http
 
-    async def ask(self, method: str, path: str, body: Any = None, *, token: str | None = f"Bearer {TOKEN}") -> Reply:
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = f"Bearer {TOKEN}",
+        encoding: str | None = None,
+    ) -> Reply:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        headers = {} if token is None else {"Authorization": token}
+        given = {"Authorization": token, "Content-Encoding": encoding}
+        headers = {name: value for name, value in given.items() if value is not None}
         async with self._http.request(method, f"{self.door.url}{path}", data=data, headers=headers) as reply:
             assert reply.content_type == "application/json"
             answer = Reply(reply.status, await reply.json(), dict(reply.headers))
@@ -61,8 +72,8 @@ class Asker:
     async def get(self, request_id: str, query: str = "") -> Reply:
         return await self.ask("GET", f"/v1/allocations/{request_id}{query}")
 
-    async def delete(self, request_id: str) -> Reply:
-        return await self.ask("DELETE", f"/v1/allocations/{request_id}")
+    async def delete(self, request_id: str, query: str = "") -> Reply:
+        return await self.ask("DELETE", f"/v1/allocations/{request_id}{query}")
 
 
 def assert_described(method: str, path: str, reply: Reply) -> None:
@@ -77,6 +88,11 @@ def assert_described(method: str, path: str, reply: Reply) -> None:
     schema = {**described["content"]["application/json"]["schema"], "components": document["components"]}
     jsonschema.Draft202012Validator(schema).validate(reply.body)
     assert described.get("headers", {}).keys() <= reply.headers.keys()
+
+
+def is_asked_by(door: Door, count: int) -> bool:
+    """Whether so many wait for an answer."""
+    return len(door._asking) == count
 
 
 Opens = Callable[..., Any]
@@ -125,6 +141,18 @@ async def test_a_match_is_asked_for_waited_for_and_stopped_by_http_alone(
         return bool((await asker.get("m-1")).body["state"] == "released")
 
     await wait_until(released)
+    assert fleet.alive() == []
+
+
+async def test_a_delete_that_waits_says_when_no_server_is_left(asker: Asker, fleet: Fleet) -> None:
+    assert (await asker.delete("m-1", "?wait=0.05")).status == 202  # no worker is there to carry it out
+    await fleet.worker()
+    gone = await asker.delete("m-1", "?wait=30")
+    assert (gone.status, gone.body["state"]) == (200, "cancelled")
+    await asker.post({**MATCH, "id": "m-2"})
+    assert (await asker.get("m-2", "?wait=30")).body["state"] == "allocated"
+    gone = await asker.delete("m-2", "?wait=30")
+    assert (gone.status, gone.body["state"]) == (200, "released")
     assert fleet.alive() == []
 
 
@@ -183,6 +211,42 @@ async def test_a_match_that_no_worker_takes_up_is_in_redis_and_served_when_one_c
     await fleet.worker()
     assert (await asker.get("m-1", "?wait=30")).body["state"] == "allocated"
     assert fleet.posts() == 1
+
+
+async def test_another_body_that_nobody_has_compared_yet_is_never_told_of_the_firsts_server(
+    asker: Asker, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "TAKE_UP_SECONDS", 0.05)
+    member = await fleet.worker()
+    await asker.post(MATCH)
+    await fleet.ended("m-1")
+    await member.drain()
+    posted = await asker.post({**MATCH, "image": "other"})
+    assert (posted.status, posted.body) == (202, {"request_id": "m-1", "state": "queued"})
+
+
+async def test_two_bodies_of_one_id_on_two_streams_are_told_apart(asker: Asker, fleet: Fleet) -> None:
+    await fleet.worker()
+    for number in range(10):
+        bodies = [{**MATCH, "id": f"m-{number}", "image": image} for image in ("g", "h")]
+        asked = [(body, f"?priority={priority}") for body in bodies for priority in ("high", "normal", "low")]
+        replies = await asyncio.gather(*(asker.post(*each) for each in asked))
+        refused = [body["image"] for (body, _), reply in zip(asked, replies, strict=True) if reply.status == 409]
+        assert refused in (["g"] * 3, ["h"] * 3), [reply.status for reply in replies]
+
+
+async def test_a_wait_ends_with_its_connection(asker: Asker, fleet: Fleet, wait_until: WaitUntil) -> None:
+    waiting = asyncio.create_task(asker.get("m-1", "?wait=60"))
+    await wait_until(lambda: asker.door._asking)
+    waiting.cancel()
+    await wait_until(lambda: not asker.door._asking)
+
+
+async def test_a_body_that_unpacks_to_much_is_not_unpacked(asker: Asker) -> None:
+    packed = gzip.compress(json.dumps(MATCH).encode())
+    for token, status in ((None, 401), (f"Bearer {TOKEN}", 400)):
+        reply = await asker.ask("POST", "/v1/allocations", packed, token=token, encoding="gzip")
+        assert reply.status == status
 
 
 async def test_a_cancelled_id_that_comes_later_stays_cancelled(asker: Asker, fleet: Fleet) -> None:
@@ -278,7 +342,8 @@ async def test_while_redis_is_away_the_answer_is_503_and_it_serves_again_afterwa
     private_server.kill()
     for reply in (await asker.get("m-1"), await asker.post(MATCH), await asker.delete("m-1")):
         assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
-        assert reply.body["error_message"]
+        assert "send the same again" in reply.body["error_message"]
+        assert "redis://" not in reply.body["error_message"]  # whoever asks cannot mend it
     private_server.start()
 
     async def serves() -> bool:
@@ -301,6 +366,31 @@ async def test_a_token_file_that_changes_lets_in_by_the_new_token(
 
     await wait_until(renewed)
     assert (await asker.ask("GET", "/v1/allocations/m-1", token="Bearer first")).status == 401
+
+
+async def test_who_asks_nothing_gives_way_and_where_all_are_being_answered_the_next_is_told_to_come_again(
+    opens: Opens, redis_url: str, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
+    monkeypatch.setattr(api, "CONNECTIONS_MAX", 3)
+    asker: Asker = await opens(redis_url)
+    port = asker.door.port
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    waiting = []
+    for count, (reader, _) in enumerate(silent, 1):
+        waiting.append(asyncio.create_task(asker.get("m-1", "?wait=30")))
+        await wait_until(partial(is_asked_by, asker.door, count))
+        assert await reader.read() == b""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    turned_away = await reader.read()
+    assert turned_away.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 1\r\n" in turned_away
+    await fleet.begin()
+    await fleet.worker()
+    await fleet.send(**MATCH)
+    assert {reply.body["state"] for reply in await asyncio.gather(*waiting)} == {"allocated"}
+    assert (await asker.get("m-1")).status == 200
+    for each in (writer, *(one for _, one in silent)):
+        each.close()
 
 
 async def test_a_port_in_use_names_the_setting(opens: Opens, redis_url: str) -> None:

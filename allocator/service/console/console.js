@@ -26,10 +26,10 @@ function row(cells) {
 }
 
 function region(each) {
-  const closes = each.closed_seconds > 0 ? `${Math.ceil(each.closed_seconds)} s` : "-";
+  const shut = each.closed_seconds > 0 && each.state !== "drained" ? `${Math.ceil(each.closed_seconds)} s` : "-";
   return row([
     [each.region], [`${each.provider}/${each.location}`, "mono"], [number(each.rate), "n"],
-    [each.rate_now === null ? "-" : number(each.rate_now), "n"], [each.state, tone(each.state) || "warn"], [closes, "n"],
+    [each.rate_now === null ? "-" : number(each.rate_now), "n"], [each.state, tone(each.state) || "warn"], [shut, "n"],
   ]);
 }
 
