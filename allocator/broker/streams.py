@@ -92,15 +92,15 @@ class StreamsBroker:
         self._result_ttl_ms = result_ttl_ms
         self._results_max_age_ms = results_max_age_ms
         self._fences = Fences(fence)
-        self._offset_ms = 0
+        self._offset_ms = int((time.time() - time.monotonic()) * 1000)
         self._beat: int | None = None
         self._loss_ms = self._proven_ms = NEVER_MS
         self._commits = Batcher(self._commit_batch, items_max=BATCH_MAX)
         self._notes = Batcher(self._note_batch, items_max=BATCH_MAX)
 
     def now_ms(self) -> int:
-        """Redis time, as of its last reply and this machine's clock since."""
-        return int(time.time() * 1000) + self._offset_ms
+        """Redis time, as of its last reply and this machine's clock since: one that nobody sets."""
+        return int(time.monotonic() * 1000) + self._offset_ms
 
     def loss_ms(self) -> int:
         """When Redis lost something last, as far as `look_back` saw; NEVER_MS where it never did."""
@@ -296,7 +296,7 @@ class StreamsBroker:
         return [self._keys.requests(priority) for priority in Priority]
 
     def _saw_time(self, now_ms: int) -> None:
-        self._offset_ms = now_ms - int(time.time() * 1000)
+        self._offset_ms = now_ms - int(time.monotonic() * 1000)
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await self.steps.run(_SCRIPTS[name], keys, args)

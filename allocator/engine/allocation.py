@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from allocator.broker.broker import Already, BrokerFull, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
+from allocator.broker.broker import Already, BrokerUnavailable, Condemned, Done, Hold, IsCondemned, Stale
 from allocator.contract.allocation import Outcome, State
 from allocator.contract.codes import Code
 from allocator.contract.request import AllocationRequest
@@ -30,7 +30,7 @@ from allocator.engine.parts import Parts
 from allocator.engine.readiness import external_port, why_not_ready
 from allocator.engine.resolve import DeadlineCame, LetGo, next_generation, resolve
 from allocator.engine.routes import Route
-from allocator.engine.stay import stay_of, tell_plan
+from allocator.engine.stay import park, stay_of, tell_plan
 from allocator.engine.survivors import Survivor, latest_first
 from allocator.engine.suspects import POISON_TAKES_MAX
 from allocator.engine.ticket import NoPermit, Permit, Ticket
@@ -234,10 +234,7 @@ class Allocation:
         return route
 
     async def _pause(self, route: Route) -> Route:
-        """After every destination has failed this request once more, wait a little longer than the time before.
-
-        Gives the route as it is then: a region may have been drained meanwhile.
-        """
+        """After every destination has failed it once more, wait longer than before; the route as it is then."""
         course = self._course
         rounds = min((course.failures.get(each.destination, 0) for each in route.plan.candidates), default=0)
         if not rounds and not course.repeats:
@@ -266,7 +263,9 @@ class Allocation:
         if not route.lanes:
             if nowhere(course, route.plan) is not None:
                 return NoPermit.LOOK_AGAIN  # the last of them went away while it rested: that is its end
-            return NoPermit.PARK if self._may_park else NoPermit.TIME_IS_UP
+            if not self._may_park:
+                await self._rest(ROUND_PAUSE_LAST_SECONDS)
+            return NoPermit.PARK if self._may_park else NoPermit.LOOK_AGAIN
         if (permit := route.lanes[0].permit_at_once()) is not None:
             return permit  # the way of most where many come; a ticket costs a twentieth of a match
         changes = False
@@ -298,18 +297,18 @@ class Allocation:
         self.waiting = self.leaving = True
         stay = stay_of(course, parts, route, code_of(course, route) if course.attempts else None)
         try:
-            parked = await parts.insist("park", lambda: parts.parking.park(stay))
-        except BrokerFull:
-            self._may_park = self.leaving = False
-            return
+            parked = await parts.insist("park", lambda: park(parts, stay))
         finally:
             self.waiting = False
+        if parked is None:
+            self._may_park = self.leaving = False
+            return
         if not parked:
             raise LetGo
         for lane in route.lanes:
             lane.outside.park_one(parts.policy.namespace, self.hold.priority)
         for lane in parts.lanes:
-            if lane.lot == self._called_to:
+            if lane.lot == self._called_to and lane.lot in stay.lots:
                 lane.called_in_vain(barred=lane not in route.lanes)
         raise IsParked
 

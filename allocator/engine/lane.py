@@ -88,7 +88,7 @@ class Lane:
         self.usual = Usual(self.loop)
         """How long its calls take; known to its sibling as well."""
         self._stir, self._rests_until = stir, float("-inf")
-        self._open_by: frozenset[str] | None = None
+        self.open_by: frozenset[str] | None = None
         self._gate = gate
         self._slots = slots
         self._chance = chance
@@ -169,7 +169,7 @@ class Lane:
     @property
     def calls_in(self) -> int:
         """How many from the lot it has room for."""
-        if self._open_by == frozenset() or self.loop.time() < self._rests_until:
+        if self.open_by == frozenset() or self.loop.time() < self._rests_until:
             return 0
         if self.cause is not None:
             return max(0, SHUT_ROOM - self._line.waiting)
@@ -193,9 +193,9 @@ class Lane:
 
     def opened_by(self, regions: frozenset[str] | None) -> None:
         """These regions lead here and are not drained; None where that is not known. A drained lane calls nobody in."""
-        if regions is None or self._open_by is None or regions - self._open_by:
+        if regions is None or self.open_by is None or regions - self.open_by:
             self._rests_until = float("-inf")  # what kept them out may have changed
-        self._open_by = regions
+        self.open_by = regions
 
     @property
     def _room(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allocator.broker.broker import BrokerFull
 from allocator.broker.parking import Stay
 from allocator.contract.codes import Code
 from allocator.contract.destination import Destination
@@ -15,17 +16,24 @@ from allocator.engine.course import Course
 from allocator.engine.parts import Parts
 from allocator.engine.routes import Route
 
+DRAINED_SECONDS = 5.0
+"""So long, and up to as long again, until it is looked whether a region is still drained."""
+
 
 def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> Stay:
     """Where it waits: for every destination that may serve it, until its deadline or a looser cap.
 
     For those that are drained as well, since nobody knows when they are resumed; but for those that only a looser cap
-    lets in it waits by the clock: called by them before, it would take the place of one who may go there.
+    lets in, or that another region that is not drained leads to, it waits by the clock: called by them before, it would
+    take the place of one who may go there.
     """
     lots = [lane.lot for lane in route.lanes]
     drained = _drained(course, parts) if route.plan.waiting_for else ()
-    lots += [parts.lanes.of(each).lot for each in route.plan.waiting_for if each in drained]
+    closed = [parts.lanes.of(each) for each in route.plan.waiting_for if each in drained]
+    lots += [lane.lot for lane in closed if not lane.open_by]
     wake_ms = course.hold.deadline_ms
+    if any(lane.open_by for lane in closed):
+        wake_ms = min(wake_ms, parts.broker.now_ms() + round(DRAINED_SECONDS * (1 + parts.chance.random()) * 1000))
     if route.plan.again_at_seconds is not None:
         wake_ms = min(wake_ms, course.hold.enqueued_at_ms + round(route.plan.again_at_seconds * 1000) + 1)
     lots = list(dict.fromkeys(lots))
@@ -40,6 +48,14 @@ def stay_of(course: Course, parts: Parts, route: Route, code: Code | None) -> St
         message=course.message,
         trail=course.trail_text,
     )
+
+
+async def park(parts: Parts, stay: Stay) -> bool | None:
+    """Whether it waits outside now; None where the broker has no memory left, which is nothing to insist on."""
+    try:
+        return await parts.parking.park(stay)
+    except BrokerFull:
+        return None
 
 
 def _drained(course: Course, parts: Parts) -> set[Destination]:

@@ -83,6 +83,7 @@ class Worker:
             return
         beside = [
             self._every(TICK_SECONDS, "reclaim", self._take_over),
+            self._every(TICK_SECONDS, "strays", self._strays),
             self._every(self._parts.policy.lease_seconds / 3, "renew", self._renew),
             self._every(TICK_SECONDS, "stop", self._stop),
             self._every(self._parts.policy.lease_seconds / 2, "cancel", self._stray_orders),
@@ -135,12 +136,15 @@ class Worker:
             return
         parts = self._parts
         await parts.broker.look_back()
-        if not parts.paused and (room := self._room_to_call()) > 0:
-            await self._intake.take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)))
         while (room := self._room_to_call()) > 0:
             if await take_over(room, parts, self._begin) < room:
                 return
             await asyncio.sleep(0)
+
+    async def _strays(self) -> None:
+        parts = self._parts
+        if not self._draining.is_set() and not parts.paused and (room := self._room_to_call()) > 0:
+            await self._intake.take_up(await parts.broker.strays(room, round(parts.policy.lease_seconds * 1000)))
 
     def _begin(self, hold: Hold, request: AllocationRequest, since: float, called_to: str | None = None) -> Leg | None:
         if hold.fence in self._begun:

@@ -144,8 +144,11 @@ class Cluster:
         await self._mapping.submit(None)
 
     async def _map(self, asked: list[None]) -> list[None]:
-        """Ask every node that is known which slots each has; the first that answers is believed, MOVED corrects it."""
-        nodes = {self._wire(address): address for address in dict.fromkeys((*self._wires, *self._seeds))}
+        """Ask every member and seed which slots each has; the first that answers is believed, MOVED corrects it.
+
+        Nobody else: the address of a node that left may be anybody's by now.
+        """
+        nodes = {self._wire(address): address for address in dict.fromkeys((*self._members, *self._seeds))}
         try:
             (wire, table), *_ = await ask(nodes, ("CLUSTER", "SLOTS"), others_seconds=0)
         except CommandFault as fault:
@@ -165,7 +168,7 @@ class Cluster:
         self._mapped_at = asyncio.get_running_loop().time()
         for address in gone & set(self._wires):
             # It died, hangs, or serves nothing any more: nobody is to wait for it.
-            self._wires[address].hang_up()
+            self._wires.pop(address).hang_up()
         return asked
 
 

@@ -197,3 +197,20 @@ async def test_guests_get_at_most_what_the_kept_share_leaves_and_those_who_named
     # while both wait, the kept half is the hosts'
     assert of_hosts[29] - of_hosts[0] <= 30 / 20 * 1000 + 500
     await fleet.assert_one_session_each([*guests, *hosts])
+
+
+async def test_a_drained_region_holds_up_none_of_another_that_leads_to_the_same_place(
+    fleet: Fleet, wait_until: Any
+) -> None:
+    await fleet.begin({"x": RegionSettings()})
+    place = {"destinations": [{"provider": "gameye", "location": "x", "rate": 20}]}
+    worker = await fleet.worker(regions={"a": place, "b": place}, default_regions=("b",))
+    await fleet.levers().drain("a", None)
+    await wait_until(lambda: (region := worker.parts.atlas("a")) is not None and region.drained)
+    drained = await fleet.send_many(60, "a", regions=["a"], timeout_seconds=120)
+    await fleet.waiting_outside(60)
+    # In one line with the drained they would stand behind them all: their deadlines come later.
+    served = await fleet.send_many(60, "b", regions=["b"], timeout_seconds=600)
+    assert {answer["state"] for answer in await fleet.ended(*served, seconds=15)} == {"allocated"}
+    await fleet.levers().resume_region("a")
+    assert {answer["state"] for answer in await fleet.ended(*drained, seconds=15)} == {"allocated"}
