@@ -32,7 +32,7 @@ from allocator.broker.broker import (
     Stale,
 )
 from allocator.broker.parking import Arrivals, Stay, Want
-from allocator.contract.allocation import decode_attempts, encode_attempts
+from allocator.contract.allocation import Attempt, decode_attempts, encode_attempts
 from allocator.contract.keys import GROUP, REQUEST_FIELD, Keys
 from allocator.contract.request import Priority
 
@@ -78,7 +78,7 @@ def reserve_reply(ask: Reservation, fence: str, reply: Sequence[Any], *, loss_ms
             hold = Hold(ask.request_id, fence, entry.entry_id, entry.priority, reply[1], entry.raw or b"")
             return replace(hold, doubtful=True) if entry.enqueued_at_ms < loss_ms + DOUBT_MS else hold
         case b"ended":
-            pairs = [word.decode() for word in reply[2]]
+            pairs = [word.decode(errors="replace") for word in reply[2]]  # others may write to a public hash
             return Ended(reply[1].decode(), dict(zip(pairs[::2], pairs[1::2], strict=True)))
         case b"duplicate":
             return Duplicate()
@@ -105,10 +105,18 @@ def reclaimed(reply: Sequence[bytes], *, loss_ms: int) -> Hold:
         generation=int(generation),
         takes=int(takes),
         uncertain=not clean,
-        attempts=decode_attempts(attempts.decode()) if attempts else (),
+        attempts=_attempts(attempts) if attempts else (),
         doubtful=int(entry_id.partition(b"-")[0]) < loss_ms + DOUBT_MS,
-        trail=trail.decode(),
+        trail=trail.decode(errors="replace"),
     )
+
+
+def _attempts(text: bytes) -> tuple[Attempt, ...]:
+    """Those of the public hash; what somebody else has written there costs this request its past and others nothing."""
+    try:
+        return decode_attempts(text.decode())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ()
 
 
 def park(stays: Sequence[Stay], keys: Keys, *, now_ms: int) -> tuple[list[str], Words]:

@@ -46,13 +46,19 @@ class Bad:
 
 End = Placed | Bad
 
+CREATED_COUNTS_MS = 1000
+"""A host may cut the moment of a creation to the second."""
+
 
 def adopt(provider: str, session: Session, course: Course, policy: Policy, candidates: Sequence[Candidate]) -> End:
     """Take a session found under our id for the one that serves, wherever it runs; never one of another image.
 
-    Its region is the one of the request that stands for where it runs, else the first candidate's.
+    After a take-over, one that was created since the request came is its own: the catalog of who started it may have
+    called the image otherwise. Its region is the one of the request that stands for where it runs, else the first candidate's.
     """
-    if session.image not in {"", course.spec_at(provider, policy).image}:
+    created_ms = (session.created_at_ms or 0) + CREATED_COUNTS_MS
+    is_own = course.hold.uncertain and created_ms >= course.hold.enqueued_at_ms
+    if not is_own and session.image not in {"", course.spec_at(provider, policy).image}:
         message = f"session {session.id}, started for this id before, runs the image {session.image!r}"
         return Bad(State.FAILED, Code.ID_CONFLICT, message)
     runs_at = Destination(provider, session.location)

@@ -141,6 +141,31 @@ async def test_a_hash_or_a_reply_stream_of_a_foreign_type_does_not_undo_an_end(s
     assert await streams.left() == {}
 
 
+async def test_a_refusal_is_told_to_whom_it_can_be_where_public_streams_are_something_else(
+    streams: StreamsHouse,
+) -> None:
+    broker = await streams.prepared()
+    refused, bad = await streams.taken(broker, b"late"), await streams.taken(broker, b"bad")
+    for key in (streams.keys.results, streams.keys.dead_letters):
+        await streams.connection.execute("SET", key, "foreign")
+    await broker.refuse(streams.refusal(refused, "m-1", reply_to="mm-1"))
+    assert await streams.replies("mm-1") == [("m-1", "refused", "refused-event")]
+    await broker.refuse(streams.failing(bad, "m-2"))
+    assert (await streams.allocation("m-2"))["state"] == "failed"
+    assert await streams.left() == {}
+    for key in (streams.keys.results, streams.keys.dead_letters):
+        assert await streams.connection.execute("GETDEL", key) == b"foreign"
+
+
+async def test_what_others_write_to_a_public_hash_costs_no_neighbour_its_take_over(streams: StreamsHouse) -> None:
+    broker = await streams.prepared()
+    holds = [await streams.held(broker, f"m-{number}") for number in range(3)]
+    await streams.connection.execute("HSET", streams.keys.allocation("m-1"), "attempts", "[{}]")
+    await streams.connection.execute("HSET", streams.keys.record("m-2"), "trail", b"\xff")
+    await broker.hand_back([(hold, True) for hold in holds])
+    assert {hold.request_id: hold.attempts for hold in await broker.reclaim(10)} == {"m-0": (), "m-1": (), "m-2": ()}
+
+
 async def test_what_a_client_wrote_as_queued_gives_way_to_what_is_so(streams: StreamsHouse) -> None:
     broker, key = await streams.prepared(), streams.keys.allocation("m-1")
     await streams.connection.execute("HSET", key, "state", "queued", "error_code", "old")

@@ -345,3 +345,18 @@ def _door(member: Member, port: int) -> AdminServer:
 
 def _well() -> None:
     """All is well."""
+
+
+async def test_a_catalog_that_names_an_image_otherwise_meanwhile_loses_no_match_that_a_dead_worker_had(
+    host: Host, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.apply(start_seconds=(1.0, 1.0))
+    worker = await host.worker()
+    await host.fleet.send(id="m-1", regions=["ams"], timeout_seconds=30)
+    await wait_until(lambda: host.simulator.ledger.calls_by_status().get("deploy"))
+    await worker.cut()
+    monkeypatch.setitem(NAMED, "application", "my-game-renamed")
+    await host.worker()
+    (answer,) = await host.fleet.ended("m-1", seconds=20)
+    assert answer["state"] == "allocated"
+    assert host.serving == {answer["session_id"]}

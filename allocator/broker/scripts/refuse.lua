@@ -13,11 +13,12 @@ if redis.call('XACK', KEYS[1], ARGV[1], entry) == 0 then return 'lost' end
 redis.call('XDEL', KEYS[1], entry)
 
 if ARGV[10] ~= '' then
-  redis.call('XADD', KEYS[3], 'MINID', '=', ARGV[13], '*', 'code', ARGV[10], 'message', ARGV[11],
+  -- public keys may be anything by now: the entry is settled, and whoever can still be told is
+  local kept = redis.pcall('XADD', KEYS[3], 'MINID', '=', ARGV[13], '*', 'code', ARGV[10], 'message', ARGV[11],
     'request_id', id, 'stream', KEYS[1], 'entry_id', entry, 'request', ARGV[12])
-  redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[14])
+  if not kept.err then redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[14]) end
   -- bytes that may hold secrets do not outlive their time on a quiet system either
-  redis.call('PEXPIRE', KEYS[3], redis.call('TIME')[1] * 1000 - tonumber(string.match(ARGV[13], '^%d+')))
+  if not kept.err then redis.call('PEXPIRE', KEYS[3], redis.call('TIME')[1] * 1000 - tonumber(string.match(ARGV[13], '^%d+'))) end
 end
 if id == '' then return 'buried' end
 
@@ -34,7 +35,7 @@ if ARGV[15] ~= '' and redis.call('EXISTS', KEYS[4]) == 0 then
 elseif redis.pcall('HGET', KEYS[5], 'state') == 'queued' and redis.call('EXISTS', KEYS[4]) == 0 then
   redis.call('DEL', KEYS[5])
 end
-redis.call('XADD', KEYS[2], 'MINID', '~', ARGV[6], '*', 'request_id', id, 'state', state, 'event', event)
+redis.pcall('XADD', KEYS[2], 'MINID', '~', ARGV[6], '*', 'request_id', id, 'state', state, 'event', event)
 if reply_to ~= '' then
   local stream = ARGV[4] .. reply_to
   -- a stream that senders name may be anything: that it is no stream must not cost the others their answer
