@@ -54,7 +54,8 @@ def adopt(provider: str, session: Session, course: Course, policy: Policy, candi
     """Take a session found under our id for the one that serves, wherever it runs; never one of another image.
 
     After a take-over, one that was created since the request came is its own: the catalog of who started it may have
-    called the image otherwise. Its region is the one of the request that stands for where it runs, else the first candidate's.
+    called the image otherwise. Its region is the one of the request that stands for where it runs, else the first
+    candidate's.
     """
     created_ms = (session.created_at_ms or 0) + CREATED_COUNTS_MS
     is_own = course.hold.uncertain and created_ms >= course.hold.enqueued_at_ms
