@@ -259,6 +259,20 @@ async def test_a_match_whose_default_regions_are_taken_away_under_way_is_served_
     assert {each.first_choice for each in member.seen(Finished)} == {None}, "nobody knows what was first"
 
 
+@pytest.mark.parametrize("made_up", ["*", "*look-ups", "europe\nx", "europe~guests", "e" * 65])
+async def test_a_made_up_name_that_is_none_of_a_region_shuts_and_delays_nothing(fleet: Fleet, made_up: str) -> None:
+    await fleet.begin({"europe": OPEN, made_up: RegionSettings(closed=420)})
+    member = await fleet.worker(rates={"europe": 100}, unknown_regions="default", gameye={"rate": 200})
+    await fleet.send(id="made-up", regions=[made_up])
+    (answer,) = await fleet.ended("made-up")
+    assert (answer["state"], answer["error_code"]) == ("failed", "no_region")
+    ids = await fleet.send_many(5, regions=[made_up, "europe"])
+    answers = await fleet.ended(*ids)
+    assert {(answer["state"], answer["region"]) for answer in answers} == {("allocated", "europe")}
+    assert member.seen(GateShut) == []
+    assert fleet.posts() == 5
+
+
 async def test_a_wait_longer_than_allowed_tries_the_next_region(fleet: Fleet) -> None:
     await fleet.begin()
     member = await fleet.worker(rates={"europe": 2, "us-east": 1000}, worker={"max_gate_wait_seconds": 0.2})
