@@ -152,7 +152,7 @@ class Allocation:
                 if not isinstance(permit, Permit):
                     continue
                 candidate = route.candidate(permit.lane)
-                self._tell_fallback(candidate)
+                self._tell_fallback(candidate, route)
                 try:
                     end = await Call(course, candidate, permit, route.plan, parts).make()
                 except Doubted:
@@ -351,10 +351,9 @@ class Allocation:
         except BrokerUnavailable as trouble:
             parts.insist.away("note", trouble)
 
-    def _tell_fallback(self, candidate: Candidate) -> None:
+    def _tell_fallback(self, candidate: Candidate, route: Route) -> None:
         course = self._course
-        first = (course.request.regions or self._parts.policy.default_regions)[0]
-        before = course.region or first
+        before = course.region or route.plan.candidates[0].region
         if candidate.region != before:
             last = str(course.attempts[-1].outcome) if course.region and course.attempts else "shut_or_busy"
             self._parts.observe(FellBack(before, candidate.region, last))

@@ -92,7 +92,8 @@ def told(
     state, code, first_choice, region, destination = State.ALLOCATED, None, None, None, None
     if isinstance(end, Placed):
         region, destination = end.candidate.region, end.candidate.destination
-        first_choice = region == (course.request.regions or policy.default_regions)[0]
+        if named := course.request.regions or policy.default_regions:  # emptied since, and nobody knows what was first
+            first_choice = region == named[0]
     else:
         state, code = end.state, end.code
     spent = (total_seconds, course.provider_seconds, course.gate_seconds, commit_seconds)

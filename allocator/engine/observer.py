@@ -97,7 +97,7 @@ class LookedUp:
 
 @dataclass(frozen=True, slots=True)
 class FellBack:
-    """A request goes to another region than it was sent to before."""
+    """A request goes to another region than it was sent to before, or than its plan has first."""
 
     from_region: str
     to_region: str
@@ -117,7 +117,7 @@ class Finished:
     gate_seconds: float
     commit_seconds: float
     first_choice: bool | None
-    """Whether the first region it named serves it; None where none does."""
+    """Whether the first region it named serves it; None where none does, or none was named."""
     leg_seconds: float
     attempts: int = 0
     region: str | None = None

@@ -85,4 +85,4 @@ class Judgement:
         )
         if isinstance(offered, LookupFailed):
             return None
-        return Verdict.THROTTLED if destination.location in offered.locations else Verdict.FULL
+        return Verdict.THROTTLED if offered.has_room(destination.location) else Verdict.FULL

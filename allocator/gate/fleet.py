@@ -15,6 +15,7 @@ from allocator.gate.adaptive import CLIMB_SECONDS, DROP
 from allocator.gate.gate import (
     ASIDE_FIRST_SECONDS,
     ASIDE_LAST_SECONDS,
+    ASIDE_SECONDS_MAX,
     DOUBTS_MAX,
     FIRST_COOLDOWN_SECONDS,
     JUDGING_SECONDS,
@@ -24,7 +25,9 @@ from allocator.gate.gate import (
     REPEATS_MAX,
     REPEATS_SHARE,
     SHARED_REACH_SECONDS,
+    SHUT_SECONDS_MAX,
     VERDICT_SECONDS,
+    VERDICT_SECONDS_MAX,
     Ask,
     Cause,
     GateUnavailable,
@@ -46,6 +49,10 @@ def _us(seconds: float) -> int:
     return round(seconds * 1e6)
 
 
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
 def _script(name: str) -> Script:
     return Script.load("allocator.gate.scripts", name)
 
@@ -56,6 +63,8 @@ _REPEAT, _STATES = _script("repeat"), _script("states")
 
 _REACHES_US = (_us(REACH_SECONDS), _us(SHARED_REACH_SECONDS))
 _PACES: tuple[Word, ...] = (_us(pace_seconds(shared=False)), _us(pace_seconds(shared=True)), DROP, _us(CLIMB_SECONDS))
+_ENDS_US: tuple[Word, ...] = (_us(SHUT_SECONDS_MAX), _us(ASIDE_SECONDS_MAX))
+_ENDS_MS: tuple[Word, ...] = (_ms(SHUT_SECONDS_MAX), _ms(ASIDE_SECONDS_MAX))
 _SEEN = ("until", "cause", "aside", "probe", "doubts", "ceiling", "slowed")
 
 
@@ -77,17 +86,17 @@ class FleetGate:
         """See `Gate.shut`."""
         asked: Word = "" if retry_after_seconds is None else _ms(bounded(retry_after_seconds))
         cooldowns = _ms(FIRST_COOLDOWN_SECONDS), _ms(LAST_COOLDOWN_SECONDS)
-        args: list[Word] = [cause.value, asked, *cooldowns, self._chance.random(), int(cause.answered)]
+        args: list[Word] = [cause.value, asked, *cooldowns, self._chance.random(), int(cause.answered), *_ENDS_MS]
         return float(await self._run(_SHUT, [_key(limit)], args)) / 1000
 
     async def open(self, limits: Sequence[Limit]) -> None:
         """See `Gate.open`."""
-        await self._run(_OPEN, [_key(limit) for limit in limits], [])
+        await self._run(_OPEN, [_key(limit) for limit in limits], [_us(SHUT_SECONDS_MAX)])
 
     async def doubt(self, limit: Limit, *, probe: bool = False) -> float:
         """See `Gate.doubt`."""
         rests: list[Word] = [_ms(ASIDE_FIRST_SECONDS), _ms(ASIDE_LAST_SECONDS)]
-        args: list[Word] = [DOUBTS_MAX, *rests, self._chance.random(), "1" if probe else ""]
+        args: list[Word] = [DOUBTS_MAX, *rests, self._chance.random(), "1" if probe else "", _ms(ASIDE_SECONDS_MAX)]
         return float(await self._run(_DOUBT, [_key(limit)], args)) / 1000
 
     async def slow(self, limit: Limit, begun_seconds_ago: float) -> float:
@@ -99,7 +108,7 @@ class FleetGate:
 
     async def verdict(self, limit: Limit) -> Verdict:
         """See `Gate.verdict`."""
-        verdict: bytes = await self._run(_VERDICT, [_key(limit)], [_us(JUDGING_SECONDS)])
+        verdict: bytes = await self._run(_VERDICT, [_key(limit)], [_us(JUDGING_SECONDS), _us(VERDICT_SECONDS_MAX)])
         return Verdict(verdict.decode())
 
     async def judge(self, limit: Limit, verdict: Verdict) -> None:
@@ -114,11 +123,12 @@ class FleetGate:
     async def states(self, limits: Sequence[Limit]) -> list[LimitState]:
         """See `Gate.states`."""
         now_us, *found = await self._run(_STATES, [_key(limit) for limit in limits], _SEEN)
-        return [_standing(each).seen(limit, now_us / 1e6) for limit, each in zip(limits, found, strict=True)]
+        now, held = now_us / 1e6, self.probe_hold_seconds
+        return [_standing(each).seen(limit, now, held) for limit, each in zip(limits, found, strict=True)]
 
     async def _permits_batch(self, asks: list[Ask]) -> list[Grant]:
         keys: list[str] = []
-        args: list[Word] = [*_REACHES_US, _us(self.probe_hold_seconds), *_PACES]
+        args: list[Word] = [*_REACHES_US, _us(self.probe_hold_seconds), *_PACES, *_ENDS_US]
         for ask in asks:
             args += [ask.count, int(ask.last_resort), len(ask.limits)]
             for limit in ask.limits:
@@ -132,10 +142,6 @@ class FleetGate:
             return await script.run(self._connection, keys, args)
         except RedisFault as fault:
             raise GateUnavailable(str(fault)) from fault
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
 
 
 def _key(limit: Limit) -> str:

@@ -2,7 +2,8 @@
 
 In: asks of the lanes. Out: permits, each a moment to call at. What is promised: over all processes of the fleet, no
 limit of a destination or of its account gives more permits than its rate, and a shut destination gives none until
-one probe has found it open. Kept out: who waits, in which order (the lane's), and what a status means (the engine's).
+one probe has found it open; a clock that goes back shuts nothing for longer than it can be shut. Kept out: who waits,
+in which order (the lane's), and what a status means (the engine's).
 """
 
 from __future__ import annotations
@@ -33,11 +34,20 @@ DOUBTS_MAX = 5
 ASIDE_FIRST_SECONDS = 30.0
 ASIDE_LAST_SECONDS = 300.0
 
+JITTER = 0.2
+"""The part of itself by which a rest is longer at most, so that not all probes go at once."""
+
+ASIDE_SECONDS_MAX = ASIDE_LAST_SECONDS * (1 + JITTER)
+SHUT_SECONDS_MAX = max(CLOSED_SECONDS_MAX, LAST_COOLDOWN_SECONDS * (1 + JITTER))
+"""How long a limit can be set aside and shut: what ends later than that from now was set before the clock went back."""
+
 JUDGING_SECONDS = 2.0
 """How long one may take to find out what a push-back meant, before another is told to."""
 
 VERDICT_SECONDS = 3.0
 """How long what was found out holds: room comes and goes in seconds."""
+
+VERDICT_SECONDS_MAX = max(JUDGING_SECONDS, VERDICT_SECONDS)
 
 REPEATS_SHARE = 0.2
 """The part of a repeat that each first attempt brings into the budget."""

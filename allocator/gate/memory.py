@@ -32,10 +32,10 @@ class MemoryGate:
     async def permits(self, ask: Ask) -> Grant:
         """See `Gate.permits`."""
         now = _now()
-        standings = [(limit, self._standing(limit)) for limit in ask.limits]
+        standings, held = [(limit, self._standing(limit)) for limit in ask.limits], self._probe_hold_seconds
         first, own = standings[0]
         rate, doubted = own.rate(first, now), any(standing.doubts > 0 for _, standing in standings)
-        closings = [standing.closing(now, last_resort=ask.last_resort) for _, standing in standings]
+        closings = [standing.closing(now, held, last_resort=ask.last_resort) for _, standing in standings]
         wait, cause, _ = max(closings, key=lambda closing: closing[0])
         if wait > 0:
             return Grant(wait_seconds=_whole(wait), closed=cause, rate=rate, doubted=doubted)
@@ -43,7 +43,7 @@ class MemoryGate:
         offsets, wait = self._schedule(standings, 1 if probing else ask.count, now)
         if offsets:
             for each in probing:
-                each.probe = now + self._probe_hold_seconds
+                each.probe = now + held
         return Grant(tuple(offsets), wait, probe=bool(probing and offsets), rate=rate, doubted=doubted)
 
     async def shut(self, limit: Limit, cause: Cause, retry_after_seconds: float | None) -> float:
@@ -78,7 +78,7 @@ class MemoryGate:
 
     async def states(self, limits: Sequence[Limit]) -> list[LimitState]:
         """See `Gate.states`."""
-        return [self._standing(limit).seen(limit, _now()) for limit in limits]
+        return [self._standing(limit).seen(limit, _now(), self._probe_hold_seconds) for limit in limits]
 
     def _standing(self, limit: Limit) -> Standing:
         return self._standings.setdefault((limit.provider, limit.account, limit.scope), Standing())
@@ -91,6 +91,8 @@ class MemoryGate:
             for index, (limit, standing) in enumerate(standings)
             if (rate := standing.rate(limit, now))
         ]
+        for gap, _, standing, _ in rated:  # due later than it can have been given: the clock went back
+            standing.tat = min(standing.tat, now + REACH_SECONDS + gap)
         reach = SHARED_REACH_SECONDS if len(rated) > 1 else REACH_SECONDS
         for _ in range(count):
             at = max([now, *(max(standing.tat, now - (burst - 1) * gap) for gap, burst, standing, _ in rated)])

@@ -13,14 +13,18 @@ from allocator.gate.adaptive import climbed, lowered
 from allocator.gate.gate import (
     ASIDE_FIRST_SECONDS,
     ASIDE_LAST_SECONDS,
+    ASIDE_SECONDS_MAX,
     DOUBTS_MAX,
     FIRST_COOLDOWN_SECONDS,
+    JITTER,
     JUDGING_SECONDS,
     LAST_COOLDOWN_SECONDS,
     REPEATS_A_SECOND,
     REPEATS_MAX,
     REPEATS_SHARE,
+    SHUT_SECONDS_MAX,
     VERDICT_SECONDS,
+    VERDICT_SECONDS_MAX,
     Cause,
     Limit,
     LimitState,
@@ -28,7 +32,6 @@ from allocator.gate.gate import (
     bounded,
 )
 
-JITTER = 0.2
 LEVEL_MAX = 30
 
 
@@ -57,42 +60,45 @@ class Standing:
             return limit.rate or None
         return min(limit.rate, climbed(self.ceiling, now - self.slowed))
 
-    def closing(self, now: float, *, last_resort: bool = False) -> tuple[float, Cause | None, bool]:
-        """How long it gives nothing, why, and whether it takes a probe to open it."""
-        until, aside = self.until or 0.0, self.aside or 0.0
+    def closing(
+        self, now: float, probe_seconds_max: float, *, last_resort: bool = False
+    ) -> tuple[float, Cause | None, bool]:
+        """How long it gives nothing, why, and whether it takes a probe to open it; a probe is out for so long."""
+        until, aside = _until(self.until, now, SHUT_SECONDS_MAX), _until(self.aside, now, ASIDE_SECONDS_MAX)
         ends, why = until, self.cause
         if self.aside is not None and aside > until and not (last_resort and until > now):
             ends, why = until if last_resort else aside, Cause.SET_ASIDE
         if ends > now or (self.until is None and self.aside is None):
             return max(0.0, ends - now), why, False
-        return max(0.0, self.probe - now), why, True
+        return max(0.0, _until(self.probe, now, probe_seconds_max) - now), why, True
 
     def shut(self, cause: Cause, retry_after_seconds: float | None, chance: float, now: float) -> float:
         """Shut it; the seconds until its probe."""
         asked = None if retry_after_seconds is None else now + bounded(retry_after_seconds)
-        if self.until is not None and self.until > now:
-            self.until = max(self.until, self.until if asked is None else asked)
+        until, aside = _until(self.until, now, SHUT_SECONDS_MAX), _until(self.aside, now, ASIDE_SECONDS_MAX)
+        if until > now:
+            self.until = max(until, until if asked is None else asked)
         else:
             self.level = min(self.level + 1, LEVEL_MAX)
             cooldown = min(FIRST_COOLDOWN_SECONDS * 2.0 ** (self.level - 1), LAST_COOLDOWN_SECONDS)
             self.until = now + cooldown * (1 + JITTER * chance) if asked is None else asked
         self.cause, self.probe = cause, 0.0
-        if cause.answered and (self.aside or 0.0) <= now:
+        if cause.answered and aside <= now:
             self._trust()
-        return max(self.until, self.aside or 0.0) - now
+        return max(self.until, aside) - now
 
     def open(self, now: float) -> None:
         """A call got through."""
         self._trust()
-        if self.until is None or self.until <= now:
+        if _until(self.until, now, SHUT_SECONDS_MAX) <= now:
             self.until, self.cause, self.level, self.probe = None, None, 0, 0.0
 
     def doubt(self, chance: float, now: float, *, probe: bool) -> float:
         """Count an unknown outcome; the seconds for which it is set aside."""
         if probe:
             self.probe = 0.0
-        if self.aside is not None and self.aside > now:
-            return self.aside - now
+        if (aside := _until(self.aside, now, ASIDE_SECONDS_MAX)) > now:
+            return aside - now
         self.doubts += 1
         if not self.asides and self.doubts < DOUBTS_MAX:
             return 0.0
@@ -113,7 +119,7 @@ class Standing:
 
     def find_out(self, now: float) -> Verdict:
         """What a push-back means, or that the caller finds out."""
-        if self.verdict is not None and self.verdict_until > now:
+        if self.verdict is not None and _until(self.verdict_until, now, VERDICT_SECONDS_MAX) > now:
             return self.verdict
         self.verdict, self.verdict_until = Verdict.ASKING, now + JUDGING_SECONDS
         return Verdict.ASK
@@ -132,10 +138,15 @@ class Standing:
         self.repeats -= 1
         return True
 
-    def seen(self, limit: Limit, now: float) -> LimitState:
+    def seen(self, limit: Limit, now: float, probe_seconds_max: float) -> LimitState:
         """How it stands, for a person to look at."""
-        seconds, cause, _ = self.closing(now)
+        seconds, cause, _ = self.closing(now, probe_seconds_max)
         return LimitState(self.rate(limit, now), seconds, cause, self.doubts)
 
     def _trust(self) -> None:
         self.doubts, self.aside, self.asides = 0, None, 0
+
+
+def _until(moment: float | None, now: float, seconds_max: float) -> float:
+    """A moment; one that is further ahead than it can have been set is over, for the clock went back since."""
+    return 0.0 if moment is None or moment - now > seconds_max else moment

@@ -232,9 +232,13 @@ StopOutcome = Stopped | Gone | StopFailed
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The locations that have room for an image now."""
+    """The locations that have room for an image now; None where the host refuses starts for their pace alone."""
 
-    locations: frozenset[str]
+    locations: frozenset[str] | None
+
+    def has_room(self, location: str) -> bool:
+        """Whether this location is among them."""
+        return self.locations is None or location in self.locations
 
 
 class Provider(Protocol):

@@ -83,9 +83,10 @@ async def _image(gameye: GameyeProvider, image: str, settings: Settings) -> Find
             return Finding(what, good=False, says=says)
         case LookupFailed(message):
             return Finding(what, good=False, says=f"{message}; check the token's scope regions:read")
-        case Offered(locations):
-            missing = sorted(wanted - locations)
-            says = f"can be hosted now in {', '.join(sorted(locations)) or 'no region'}"
+        case Offered(locations) as offered:
+            missing = sorted(each for each in wanted if not offered.has_room(each))
+            where = "every region" if locations is None else ", ".join(sorted(locations)) or "no region"
+            says = f"can be hosted now in {where}"
             if missing:
                 says += f"; not in {', '.join(missing)}: full, or not enabled for the application"
             return Finding(what, good=not missing, says=says)

@@ -45,7 +45,8 @@ async def _image(provider: Provider, image: str, settings: Settings) -> Finding:
     match await provider.offers(image, timeout_seconds=CALL_SECONDS):
         case LookupFailed(message):
             return Finding(what, good=False, says=f"{message}; correct the name in [catalog], or ask again later")
-        case Offered(locations):
-            missing = sorted(wanted - locations)
-            says = f"has room in {', '.join(sorted(locations)) or 'no location'}"
+        case Offered(locations) as offered:
+            missing = sorted(each for each in wanted if not offered.has_room(each))
+            where = "every location" if locations is None else ", ".join(sorted(locations)) or "no location"
+            says = f"has room in {where}"
             return Finding(what, good=not missing, says=says + (f"; not in {', '.join(missing)}" if missing else ""))

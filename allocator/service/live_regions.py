@@ -24,8 +24,8 @@ from allocator.service.live_force import InForce
 from allocator.service.settings import Settings
 
 DRAINED, OPEN, UNKNOWN = "drained", "open", "-"
-_PROBE_HOLD_SECONDS = 10.0
-"""Of no effect here: who looks asks for no permit."""
+_PROBE_HOLD_SECONDS = 602.0
+"""As long as any setting lets a probe be out: who looks asks for no permit, but sees one of any worker's."""
 
 
 @dataclass(frozen=True, slots=True)

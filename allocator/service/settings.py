@@ -15,12 +15,14 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from allocator.contract.destination import Destination
+from allocator.engine.lanes import ACCOUNT_SCOPE
+from allocator.engine.lot import GUESTS
 from allocator.redis_io.url import masked
 from allocator.service.settings_faults import absent, line, sentences, unknown
 from allocator.service.settings_model import ResolvedDestination, Settings
 from allocator.service.settings_outside import OUTSIDE, as_written, is_own
 from allocator.service.settings_sources import Sources, flatten, read_sources
-from allocator.service.settings_tables import BUILT_IN, WithToken
+from allocator.service.settings_tables import BUILT_IN, WithToken, is_location_name
 
 __all__ = ["WORKER_NEEDS", "Leaf", "Need", "Settings", "SettingsError", "Traced", "load_settings", "trace_settings"]
 
@@ -90,7 +92,7 @@ def trace_settings(
     settings = _validated(sources)
     if isinstance(settings, tuple):
         raise SettingsError((*faults, *settings))
-    faults += _disagreements(settings, sources)
+    faults += [*_misnamed(settings, sources), *_disagreements(settings, sources)]
     if "provider" in require:
         faults += [*_not_served(settings, sources), *_unplaced(settings, sources)]
     if faults:
@@ -116,12 +118,11 @@ def _missing(sources: Sources, require: frozenset[Need]) -> Iterator[str]:
 
 def _disagreements(settings: Settings, sources: Sources) -> Iterator[str]:
     """Find where two tables that are each good by themselves contradict one another."""
-    if settings.unknown_regions == "refuse":
-        for name in settings.default_regions:
-            if name not in settings.regions:
-                yield line(
-                    sources, ("default_regions",), f"no region '{name}' is known; add [regions.{name}] or take it out"
-                )
+    for name in settings.default_regions:
+        if name not in settings.regions and (settings.unknown_regions == "refuse" or not is_location_name(name)):
+            yield line(
+                sources, ("default_regions",), f"no region '{name}' is known; add [regions.{name}] or take it out"
+            )
     seen: dict[Destination, tuple[str, ResolvedDestination]] = {}
     for name, places in settings.resolved.items():
         for place in places:
@@ -136,6 +137,20 @@ def _disagreements(settings: Settings, sources: Sources) -> Iterator[str]:
                     ("regions", name),
                     f"gives {place.destination} rate {place.rate:g} and burst {place.burst}, but regions.{first_name} "
                     f"gives it {first.rate:g} and {first.burst}; set the same in both",
+                )
+
+
+def _misnamed(settings: Settings, sources: Sources) -> Iterator[str]:
+    """Find locations whose names would stand for something else in Redis: another's limit, or another's lot."""
+    for name, places in settings.resolved.items():
+        for place in places:
+            location = place.destination.location
+            if location.startswith(ACCOUNT_SCOPE) or "\n" in location or location.endswith(GUESTS):
+                yield line(
+                    sources,
+                    ("regions", name),
+                    f"leads to {place.destination}: a location must not begin with '{ACCOUNT_SCOPE}', end with "
+                    f"'{GUESTS}' or hold a line break; name it as the provider calls it",
                 )
 
 

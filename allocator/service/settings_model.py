@@ -34,6 +34,7 @@ from allocator.service.settings_tables import (
     Telemetry,
     Text,
     Worker,
+    is_location_name,
     refuse_flag,
 )
 
@@ -77,7 +78,8 @@ class Settings(BaseSettings):
     default_regions: Annotated[tuple[Text, ...], Field(max_length=16)] = ()
     """For requests that name none."""
     unknown_regions: Literal["refuse", "default"] = "refuse"
-    """A region that is not named here is refused, or served with `region_defaults`."""
+    """A region that is not named here is refused, or served with `region_defaults` where its name is of 1 to 64
+    letters, digits, `.`, `_` or `-`."""
     request_timeout_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 60
     """For requests that name no `timeout_seconds`; after it they end `expired`."""
     result_ttl_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 7200
@@ -143,8 +145,8 @@ class Settings(BaseSettings):
         """Where a region's sessions may start, in order; empty where this name is not served."""
         if region in self.resolved:
             return self.resolved[region]
-        if self.unknown_regions == "refuse" or self.gameye is None:
-            return ()
+        if self.unknown_regions == "refuse" or self.gameye is None or not is_location_name(region):
+            return ()  # whatever a matchmaker makes up becomes part of keys: `*` would share the account's limit
         destination = Destination("gameye", region)
         configured = (each for places in self.resolved.values() for each in places if each.destination == destination)
         return (next(configured, self._place(Region(), RegionDestination(provider="gameye", location=region))),)

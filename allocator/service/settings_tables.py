@@ -53,10 +53,15 @@ def _provider_name(value: str) -> str:
 
 ProviderName = Annotated[str, AfterValidator(_provider_name)]
 LocationName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-"""Of a location at Edgegap: each deployment bears it as a tag."""
+"""Of a location at Edgegap: each deployment bears it as a tag. What no settings name must fit as well."""
 Rate = Annotated[float, Field(ge=0.01, le=100_000)]
 Burst = Annotated[int, Field(ge=1, le=10_000)]
 PortNumber = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def is_location_name(name: str) -> bool:
+    """Whether it fits `LocationName`."""
+    return re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) is not None
 
 
 def refuse_flag(value: Any) -> Any:

@@ -12,6 +12,7 @@ import pytest
 
 from allocator.contract.identity import session_id
 from allocator.engine import reconciler
+from allocator.engine.observer import GateShut, Slowed
 from allocator.providers.edgegap import follower
 from allocator.providers.edgegap.tags import key_tag
 from allocator.service.admin import AdminServer
@@ -103,6 +104,18 @@ async def host(fleet: Fleet) -> AsyncIterator[Host]:
     async with host.simulator:
         yield host
         await fleet.end()
+
+
+@pytest.mark.parametrize("location", ["amsterdam", "by-players"])
+async def test_a_start_that_came_too_fast_lowers_the_rate_and_shuts_nothing(host: Host, location: str) -> None:
+    host.apply(rates=RateSettings(deploy=10), start_seconds=(0.05, 0.1))
+    places = {"here": {"destinations": ({"provider": "edgegap", "location": location, "rate": 40},)}}
+    member = await host.worker(places)
+    ids = await host.fleet.send_many(20, regions=["here"], players=[{"ip": "192.0.2.1"}])
+    answers = await host.fleet.ended(*ids, seconds=20)
+    assert {each["state"] for each in answers} == {"allocated"}
+    assert member.seen(Slowed)
+    assert member.seen(GateShut) == []
 
 
 async def test_what_gameye_has_no_room_for_is_served_by_edgegap_within_its_rates(host: Host, wait_until: Any) -> None:

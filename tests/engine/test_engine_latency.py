@@ -10,6 +10,7 @@ import pytest
 
 from allocator.engine import worker as worker_module
 from allocator.engine.lane import SHUT_ROOM
+from allocator.engine.observer import FellBack, Finished
 from allocator.simulator.gameye import RegionSettings, RetryAfter
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_region_that_is_best_for_the_worst_player_is_tried_first(fleet: Fleet) -> None:
     await fleet.begin({"europe": OPEN, "us-east": OPEN})
-    await fleet.worker()
+    member = await fleet.worker()
     await fleet.send(id="m-1", regions=["us-east", "europe"], players=PLAYERS)
     (answer,) = await fleet.ended("m-1")
     assert answer["region"] == "europe"
     assert len(json.loads(answer["attempts"])) == 1
+    assert member.seen(FellBack) == [], "it went where it was sent"
+    assert [each.first_choice for each in member.seen(Finished)] == [False], "us-east was named first"
 
 
 async def test_a_region_over_the_cap_is_tried_only_once_a_looser_cap_applies_and_then_at_once(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from allocator.engine import attempt as attempt_module
 from allocator.engine.lane import SHUT_ROOM
-from allocator.engine.observer import FellBack, GateOpened, GateShut
+from allocator.engine.observer import FellBack, Finished, GateOpened, GateShut
 from allocator.simulator.gameye import RegionSettings, RetryAfter, StatusFault
 
 if TYPE_CHECKING:
@@ -240,6 +241,36 @@ async def test_a_credential_that_stays_refused_ends_as_unauthorized_at_the_deadl
     for answer in await fleet.ended("m-1", "m-2"):
         assert (answer["state"], answer["error_code"]) == ("expired", "unauthorized")
     assert fleet.posts() <= 2
+
+
+@pytest.mark.parametrize("where", ["called", "waiting"])
+async def test_a_match_whose_default_regions_are_taken_away_under_way_is_served_all_the_same(
+    fleet: Fleet, wait_until: Any, where: str
+) -> None:
+    await fleet.begin({"europe": RegionSettings(latency_ms=(200, 200))})
+    member = await fleet.worker(rates={"europe": 4})
+    ids = await fleet.send_many(1 if where == "called" else 3)
+    (lane,) = await wait_until(member.lanes)
+    await wait_until(lambda: lane._out if where == "called" else lane.waiting)
+    member.parts.policy = replace(member.parts.policy, default_regions=())
+    answers = await fleet.ended(*ids)
+    assert {(answer["state"], answer["region"]) for answer in answers} == {("allocated", "europe")}
+    await wait_until(lambda: len(member.seen(Finished)) == len(ids))
+    assert {each.first_choice for each in member.seen(Finished)} == {None}, "nobody knows what was first"
+
+
+@pytest.mark.parametrize("made_up", ["*", "*look-ups", "europe\nx", "europe~guests", "e" * 65])
+async def test_a_made_up_name_that_is_none_of_a_region_shuts_and_delays_nothing(fleet: Fleet, made_up: str) -> None:
+    await fleet.begin({"europe": OPEN, made_up: RegionSettings(closed=420)})
+    member = await fleet.worker(rates={"europe": 100}, unknown_regions="default", gameye={"rate": 200})
+    await fleet.send(id="made-up", regions=[made_up])
+    (answer,) = await fleet.ended("made-up")
+    assert (answer["state"], answer["error_code"]) == ("failed", "no_region")
+    ids = await fleet.send_many(5, regions=[made_up, "europe"])
+    answers = await fleet.ended(*ids)
+    assert {(answer["state"], answer["region"]) for answer in answers} == {("allocated", "europe")}
+    assert member.seen(GateShut) == []
+    assert fleet.posts() == 5
 
 
 async def test_a_wait_longer_than_allowed_tries_the_next_region(fleet: Fleet) -> None:

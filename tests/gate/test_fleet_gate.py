@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from allocator.gate.fleet import FleetGate
-from allocator.gate.gate import REACH_SECONDS, Ask, Cause, GateUnavailable, Limit, Verdict
+from allocator.gate.gate import Ask, Cause, GateUnavailable, Limit, Verdict
 from allocator.redis_io.connect import RedisConnection, connect
 
 if TYPE_CHECKING:
@@ -65,14 +65,6 @@ async def test_asks_of_one_turn_travel_together(fleet: FleetGatehouse) -> None:
     given = [offset for grant in grants for offset in grant.offsets_seconds]
     assert len(given) in (2, 3)
     assert len(set(given)) == len(given)
-
-
-async def test_a_clock_that_went_back_stops_no_lane(fleet: FleetGatehouse) -> None:
-    gate = fleet.gate()
-    await gate.permits(Ask((EUROPE,), 1))
-    await fleet.pass_seconds(-3600)
-    grant = await gate.permits(Ask((EUROPE,), 1))
-    assert grant.wait_seconds <= REACH_SECONDS + 1 / 50
 
 
 async def test_in_full_memory_the_limits_still_hold(private_server: TestServer) -> None:

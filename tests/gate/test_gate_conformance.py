@@ -12,11 +12,13 @@ import pytest
 
 from allocator.gate.gate import (
     CLOSED_SECONDS_MAX,
+    DOUBTS_MAX,
     PACE,
     REACH_SECONDS,
     Ask,
     Cause,
     Gate,
+    Verdict,
 )
 from tests.gate.limits import ACCOUNT, EUROPE, US, once
 
@@ -234,6 +236,53 @@ class Promises:
         grant = await once(gate, EUROPE, ACCOUNT)
         assert grant.closed is Cause.FULL
         assert grant.wait_seconds == pytest.approx(30, abs=0.2)
+
+    async def test_a_clock_that_went_back_stops_no_lane(self, house: Gatehouse) -> None:
+        gate, shared = house.gate(), replace(ACCOUNT, rate=100.0)
+        assert len((await once(gate, EUROPE, shared)).offsets_seconds) == 1
+        await house.pass_seconds(-3600)
+        grant = await once(gate, EUROPE, shared)
+        assert 0 < grant.wait_seconds <= REACH_SECONDS + 2 / 60
+        await house.pass_seconds(grant.wait_seconds)
+        assert len((await once(gate, EUROPE, shared)).offsets_seconds) == 1
+
+    @pytest.mark.parametrize("how", ["shut", "as long as the host may say", "set aside", "probe"])
+    async def test_a_clock_that_went_back_keeps_nothing_shut(self, house: Gatehouse, how: str) -> None:
+        gate, begun = house.gate(), house.now()
+        if how == "set aside":
+            for _ in range(DOUBTS_MAX):
+                await gate.doubt(EUROPE)
+        else:
+            seconds = await gate.shut(EUROPE, Cause.FULL, CLOSED_SECONDS_MAX if how.startswith("as long") else None)
+        if how == "probe":
+            await house.pass_seconds(seconds + 0.01)
+            assert (await once(gate, EUROPE)).probe
+        await house.pass_seconds(begun - house.now() - 3600)
+        (state,) = await gate.states([EUROPE])
+        assert state.closed_seconds == 0
+        probe = await once(gate, replace(EUROPE, rate=None))
+        assert (len(probe.offsets_seconds), probe.probe) == (1, True)
+        await gate.open([EUROPE])
+        await house.pass_seconds(1)
+        assert (await once(gate, EUROPE, count=2)).probe is False
+
+    async def test_after_a_clock_that_went_back_a_limit_is_shut_and_set_aside_anew(self, house: Gatehouse) -> None:
+        gate = house.gate()
+        await gate.shut(EUROPE, Cause.FULL, 30)
+        for _ in range(DOUBTS_MAX):
+            await gate.doubt(EUROPE)
+        await house.pass_seconds(-3600)
+        assert await gate.shut(EUROPE, Cause.UNAVAILABLE, 20) == pytest.approx(20, abs=0.01)
+        assert 60 <= await gate.doubt(EUROPE) <= 72.01, "still one of a row"
+
+    async def test_a_clock_that_went_back_leaves_no_push_back_judged(self, house: Gatehouse) -> None:
+        gate = house.gate()
+        assert await gate.verdict(EUROPE) is Verdict.ASK
+        await house.pass_seconds(-3600)
+        assert await gate.verdict(EUROPE) is Verdict.ASK
+        await gate.judge(EUROPE, Verdict.FULL)
+        await house.pass_seconds(-3600)
+        assert await gate.verdict(EUROPE) is Verdict.ASK
 
     async def test_an_ask_that_gets_nothing_uses_nothing_up(self, house: Gatehouse) -> None:
         account, gate = replace(ACCOUNT, rate=10.0), house.gate()

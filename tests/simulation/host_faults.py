@@ -109,7 +109,7 @@ class SimulatedHost(MemoryProvider):
         """The locations with room; all of them where the list is no promise."""
         found = await super().offers(image, timeout_seconds=timeout_seconds)
         lies = not self._dice.calm and self._dice.chance.random() < self._offers_lie
-        return Offered(frozenset(self.locations)) if isinstance(found, Offered) and lies else found
+        return Offered(None) if isinstance(found, Offered) and lies else found
 
     def _create(self, session_id: str, location: str, spec: StartSpec) -> StartOutcome:
         return super()._create(self._pooled() or session_id, location, spec)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Give permits to lanes: GCRA on Redis time, several limits at once, a little ahead, each limit at the rate it has now.
 -- KEYS:   for each ask its limits
--- ARGV:   reach us, reach us where two rates are asked, probe hold us, us from permit to permit at one a second, the same of a shared limit, share of its rate that a limit gives up, climb us, for each ask: count, last resort 0|1, number of limits, then for each limit: rate (0: none), burst
+-- ARGV:   reach us, reach us where two rates are asked, probe hold us, us from permit to permit at one a second, the same of a shared limit, share of its rate that a limit gives up, climb us, us for which it is shut and set aside at most, for each ask: count, last resort 0|1, number of limits, then for each limit: rate (0: none), burst
 -- REPLY:  for each ask {wait us, cause or '', probe 0|1, rate of the first limit now in thousandths or 0 for all of it, doubted 0|1, offset us, ...}
 -- MEMORY: allowed when full: a gate that forgets would let the fleet exceed its rates
 -- STATE:  hash of tat (when the next permit is due); until (shut), cause, level (closings in a row); aside (set aside until), asides (times in a row); probe (one is out until); doubts (unknown outcomes in a row); ceiling (rate at which calls came too fast), slowed (when)
@@ -9,19 +9,26 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local reach, shared_reach, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local own_pace, shared_pace, drop, climb = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local replies, k, a = {}, 1, 8
+local shut_max, aside_max = tonumber(ARGV[8]), tonumber(ARGV[9])
+local replies, k, a = {}, 1, 10
 
 local function text(number) return string.format('%.0f', number) end
+
+-- a moment further ahead than it can have been set means that the clock went back: it is over, since nobody knows when it would be
+local function until_when(moment, us_max)
+  local ends = tonumber(moment or 0)
+  return ends - now > us_max and 0 or ends
+end
 
 -- until when it gives nothing, why, and whether it takes a probe to open it
 local function closing(key, closed, last_resort)
   local known = redis.call('HMGET', key, 'cause', 'aside', 'probe')
-  local ends, why, aside = tonumber(closed or 0), known[1] or '', tonumber(known[2] or 0)
+  local ends, why, aside = until_when(closed, shut_max), known[1] or '', until_when(known[2], aside_max)
   if aside > ends and not (last_resort and ends > now) then
     ends, why = last_resort and ends or aside, 'set_aside'
   end
   if ends > now or not (closed or known[2]) then return ends, why, false end
-  return tonumber(known[3] or 0), why, true
+  return until_when(known[3], hold), why, true
 end
 
 while a <= #ARGV do
@@ -45,10 +52,16 @@ while a <= #ARGV do
       rated, interval = rated + 1, (item == 1 and own_pace or shared_pace) / rate
     end
     local credit = (burst - 1) * interval
-    -- a permit due later than any that can have been given means that the clock went back: it must not stop a lane.
+    -- a permit due later than any that can have been given means that the clock went back: it must not stop a lane. Kept
+    -- as it is put right, or it would lie as far ahead of the next ask.
+    local due, latest = tonumber(known[1] or 0), now + reach + interval
+    if due > latest then
+      due = latest
+      redis.call('HSET', key, 'tat', text(due))
+    end
     -- What is saved up is counted back from now in intervals of now: a burst that is used up stays so at another rate
     local limit = {key = key, interval = interval, credit = credit, shut = false,
-      tat = math.min(math.max(tonumber(known[1] or 0), now - credit), now + reach + interval)}
+      tat = math.max(due, now - credit)}
     if known[2] or known[3] then
       if known[3] then doubted = 1 end
       local ends, why, shut = closing(key, known[2], last_resort)

@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- Shut a limit; many calls that come back refused at once count as one closing. How long it is set aside stays as it is.
 -- KEYS:   the limit
--- ARGV:   cause, for how long in ms or '', first cool-down ms, last cool-down ms, jitter 0..1, whether the host has answered 0|1
+-- ARGV:   cause, for how long in ms or '', first cool-down ms, last cool-down ms, jitter 0..1, whether the host has answered 0|1, ms for which it is shut and set aside at most: what lies further ahead is over, the clock went back
 -- REPLY:  ms until its probe
 -- MEMORY: allowed when full
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local known = redis.call('HMGET', KEYS[1], 'until', 'level', 'aside')
 local ends, level, aside = tonumber(known[1] or 0), tonumber(known[2] or 0), tonumber(known[3] or 0)
+if ends - now > ARGV[7] * 1000 then ends = 0 end
+if aside - now > ARGV[8] * 1000 then aside = 0 end
 local asked = ARGV[2] ~= '' and now + tonumber(ARGV[2]) * 1000 or nil
 if ends > now then
   ends = math.max(ends, asked or 0)

@@ -190,9 +190,9 @@ class EdgegapProvider:
         return tuple(session for session in map(listed_session, rows) if session.mark == mark)
 
     async def offers(self, image: str, *, timeout_seconds: float) -> Offered | LookupFailed:
-        """All locations: this host pushes a start back for its pace alone, and says of each that finds no room."""
+        """Everywhere: this host pushes a start back for its pace alone, and says of each that finds no room."""
         del image, timeout_seconds
-        return Offered(frozenset(self.locations))
+        return Offered(None)
 
     async def version(self, application: str, version: str) -> Version | LookupFailed:
         """What the host knows of a version; a LookupFailed with 404 where there is none."""
