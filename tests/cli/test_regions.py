@@ -73,7 +73,7 @@ def shut(url: str, scope: str, cause: Cause) -> None:
 
 def test_each_destination_of_each_region_is_a_row(allocator: Allocator) -> None:
     assert rows(allocator("regions")) == [
-        ["region", "destination", "rate", "now", "state", "closes", "for"],
+        ["region", "destination", "rate", "now", "state", "shut", "for"],
         ["europe", "gameye/europe", "40", "40", "open", "-"],
         ["us-east", "gameye/us-east", "20", "20", "open", "-"],
         ["west", "gameye/europe", "40", "40", "open", "-"],

@@ -13,15 +13,12 @@ from allocator.client import (
     Allocation,
     AllocatorClient,
     InvalidRequestError,
-    Priority,
     RedisFault,
     RefusedError,
     State,
     UnreadableAnswerError,
 )
 from allocator.client.listener import Listener
-from allocator.client.outbox import Submitted
-from allocator.client.waiter import Refusal, Waiter
 from allocator.contract.allocation import Attempt, Outcome, Port
 from allocator.contract.codes import Code
 from allocator.contract.keys import Keys
@@ -389,14 +386,3 @@ async def test_the_same_body_under_way_is_answered_by_its_end(
     await workers.end(allocated("m-1"))
     async with asyncio.timeout(5):
         assert (await asking).endpoint == "203.0.113.7:20113"
-
-
-async def test_a_refusal_that_comes_before_its_submission_is_answered_counts() -> None:
-    waiter = Waiter("m-1", asyncio.get_running_loop().create_future(), in_doubt=True)
-    waiter.refuse(Refusal("1-1", "id_conflict", "other", priority="high"))
-    waiter.refuse(Refusal("2-1", "id_conflict", "of another stream", priority="normal"))
-    waiter.refuse(Refusal("2-1", "id_conflict", "own", priority="high"))
-    assert not waiter.answer.done()
-    waiter.sent(Submitted("s", "2-1", known=False, priority=Priority.HIGH))
-    with pytest.raises(RefusedError, match="own"):
-        await waiter.answer
