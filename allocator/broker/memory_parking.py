@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from allocator.broker.broker import BATCH_MAX, DOUBT_MS, BrokerFull, BrokerUnavailable, Hold
 from allocator.broker.memory_store import MemoryStore
-from allocator.broker.parking import Arrivals, Stay, Want
+from allocator.broker.parking import STRANDED_LOTS_MAX, STRANDED_MS, Arrivals, Stay, Want
 from allocator.contract.allocation import decode_attempts, encode_attempts
 from allocator.contract.request import Priority
 
@@ -39,6 +39,7 @@ class MemoryParking:
         store.leases[hold.request_id] = min(stay.wake_ms, record.deadline_ms)
         store.parked[hold.request_id] = None
         for lot in dict.fromkeys(stay.lots):
+            store.lots_served_ms[lot] = store.now_ms()
             insort(store.lots.setdefault((lot, record.priority), []), (record.deadline_ms, hold.request_id))
         fields = {"state": "parked", "updated_at": str(store.now_ms())}
         if stay.attempts:
@@ -52,6 +53,7 @@ class MemoryParking:
         """See `Parking.claim`."""
         store = self._ask()
         if not store.parked:
+            store.lots_served_ms.clear()
             return Arrivals()
         prefix, room = self._fence(), min(count, BATCH_MAX)
         holds: list[tuple[Hold, str]] = []
@@ -67,6 +69,20 @@ class MemoryParking:
             if any(counts.values()):
                 waiting[want.lot] = counts
         return Arrivals(tuple(holds), waiting, len(store.parked))
+
+    async def stranded(self, served: Sequence[str]) -> list[str]:
+        """See `Parking.stranded`."""
+        store = self._ask()
+        named, now_ms = store.lots_served_ms, store.now_ms()
+        named.update((lot, now_ms) for lot in served if lot in named)
+        left = sorted((at_ms, lot) for lot, at_ms in named.items() if at_ms <= now_ms - STRANDED_MS)
+        stranded = []
+        for _, lot in left[:STRANDED_LOTS_MAX]:
+            if any(store.lots.get((lot, priority)) for priority in Priority):
+                stranded.append(lot)
+            else:
+                del named[lot]
+        return stranded
 
     async def close(self) -> None:
         """See `Parking.close`: here nothing waits to be sent."""

@@ -113,6 +113,7 @@ class MemoryStore:
         self.leases: dict[str, int] = {}
         self.parked: dict[str, None] = {}
         self.lots: dict[tuple[str, Priority], list[tuple[int, str]]] = {}
+        self.lots_served_ms: dict[str, int] = {}
         self.lot_turns: dict[str, int] = {}
         self.condemned: dict[tuple[str, str], Condemned] = {}
         self.due_ms: dict[tuple[str, str], int] = {}

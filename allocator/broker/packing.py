@@ -121,7 +121,7 @@ def _attempts(text: bytes) -> tuple[Attempt, ...]:
 
 def park(stays: Sequence[Stay], keys: Keys, *, now_ms: int) -> tuple[list[str], Words]:
     """Keys and arguments of `park.lua`."""
-    named, args = [keys.leases, keys.parked], Words([keys.lots, now_ms])
+    named, args = [keys.leases, keys.parked, keys.lot_names], Words([keys.lots, now_ms])
     for stay in stays:
         hold = stay.hold
         named += [keys.record(hold.request_id), keys.allocation(hold.request_id)]
@@ -136,7 +136,7 @@ def claim(wants: Sequence[Want], count: int, keys: Keys, *, fence: str, lease_ms
     args = Words([keys.record(""), keys.allocation(""), keys.lots, f"{fence}.", lease_ms, count])
     for want in wants:
         args += [want.lot, want.count]
-    return [keys.parked, keys.leases, keys.lot_turns], args
+    return [keys.parked, keys.leases, keys.lot_turns, keys.lot_names], args
 
 
 def arrivals(reply: Sequence[Any], wants: Sequence[Want], *, loss_ms: int) -> Arrivals:

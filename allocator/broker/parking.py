@@ -27,6 +27,10 @@ from allocator.contract.allocation import Attempt
 from allocator.contract.codes import Code
 from allocator.contract.request import Priority
 
+STRANDED_MS = 3000
+"""A lot that no worker has served for so long is no live worker's: each says once a second what it serves."""
+STRANDED_LOTS_MAX = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Stay:
@@ -81,6 +85,13 @@ class Parking(Protocol):
         """Take over up to `count` (256 at most) parked requests from these lots, in their order.
 
         Each comes under a new fence and a lease, and stands in no lot any more. Cheap where nobody is parked.
+        """
+        ...
+
+    async def stranded(self, served: Sequence[str]) -> list[str]:
+        """Say which lots are served here; gives those that hold somebody and that nobody has served for a while.
+
+        Who parks one serves its lots. `STRANDED_MS` is a while; at most `STRANDED_LOTS_MAX` are named.
         """
         ...
 

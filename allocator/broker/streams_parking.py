@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from allocator.broker import packing
 from allocator.broker.broker import BATCH_MAX
-from allocator.broker.parking import Arrivals, Stay, Want
+from allocator.broker.parking import STRANDED_LOTS_MAX, STRANDED_MS, Arrivals, Stay, Want
 from allocator.broker.steps import Steps
 from allocator.contract.keys import Keys
 from allocator.redis_io.batching import Batcher
@@ -20,6 +20,7 @@ from allocator.redis_io.scripts import Script
 
 _PARK = Script.load("allocator.broker.scripts", "park")
 _CLAIM = Script.load("allocator.broker.scripts", "claim_parked")
+_STRANDED = Script.load("allocator.broker.scripts", "stranded")
 
 
 class StreamsParking:
@@ -55,6 +56,12 @@ class StreamsParking:
         )
         reply = await self._steps.run(_CLAIM, keys, args)
         return packing.arrivals(reply, wants, loss_ms=self._loss_ms())
+
+    async def stranded(self, served: Sequence[str]) -> list[str]:
+        """See `Parking.stranded`."""
+        args = [self._keys.lots, STRANDED_MS, STRANDED_LOTS_MAX, *served]
+        lots = await self._steps.run(_STRANDED, [self._keys.lot_names], args)
+        return [lot.decode() for lot in lots]
 
     async def close(self) -> None:
         """See `Parking.close`."""

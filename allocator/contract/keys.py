@@ -87,6 +87,14 @@ class Keys:
         return f"{self.lots}{lot}:{priority.value}"
 
     @property
+    def lot_names(self) -> str:
+        """Sorted set of the lots that hold somebody, by when a worker said last that it serves them.
+
+        Some are empty by now; none outlives the last that is parked.
+        """
+        return f"{self.prefix}:internal:parked-lots"
+
+    @property
     def lot_turns(self) -> str:
         """Hash of how many were called from each lot, modulo ten: every tenth call is a lower priority's."""
         return f"{self.prefix}:internal:parked-turns"
@@ -141,6 +149,7 @@ class Keys:
                 self.meta,
                 self.leases,
                 self.parked,
+                self.lot_names,
                 self.condemned,
                 self.condemned_notes,
                 self.history,

@@ -3,7 +3,8 @@
 In: the lanes and their lots. Out: requests that are ours now, each with the lot it was called from; with none where it
 was woken, since a looser cap or its deadline has come. Promises: nobody is called that would only be sent out again;
 what a lane that is used is told of its lot is never older than a moment, so that those who come anew queue behind
-those who wait; one that nobody uses here costs Redis a look a second, however many there are.
+those who wait; one that nobody uses here costs Redis a look a second, however many there are. Who is parked for a place
+that no request goes to any more, since settings have changed, is called in by and by, to be planned anew.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ CALL_MAX = 64
 """Redis serves nobody else while it hands requests over: a few milliseconds for so many."""
 IDLE_SECONDS = 1.0
 """How often a worker looks for what others have parked, where it knows of none."""
+STRANDED_MAX = 32
+"""Called at a time from lots that no worker serves any more, `BUSY_SECONDS` apart: most of them are parked again."""
 
 
 class CallIn:
@@ -32,6 +35,9 @@ class CallIn:
         self._looked_at = float("-inf")
         self._looked_everywhere_at = float("-inf")
         self._somebody_waits = False
+        self._stranded: list[str] = []
+        """Lots that hold somebody, and that no worker serves."""
+        self._stranded_called_at = float("-inf")
 
     async def turn(self) -> None:
         """Look once where it is time to, and rest. Raises BrokerUnavailable."""
@@ -41,7 +47,10 @@ class CallIn:
             await self._parts.lanes.stirred(BUSY_SECONDS)
             return
         self._looked_at = now
-        if not await self._look(now):
+        more = await self._look(now)
+        if self._stranded and now - self._stranded_called_at >= BUSY_SECONDS:
+            await self._call_stranded(now)
+        if not more:
             await self._parts.lanes.stirred(BUSY_SECONDS)
 
     async def _look(self, since: float) -> bool:
@@ -64,8 +73,31 @@ class CallIn:
         for hold, lot in arrivals.holds:
             await begin_held(hold, parts, self._begin, since, lot)
         self._somebody_waits = arrivals.parked > 0
+        if everywhere:
+            await self._find_stranded()
         # a looser cap, or the deadline: thousands may have the same one, and most of these end at once
         left, woken = self._room() if self._somebody_waits else 0, 0
         if left > 0:
             woken = await take_over(left, parts, self._begin)
         return len(arrivals.holds) == room > 0 or woken == left > 0
+
+    async def _find_stranded(self) -> None:
+        """Find out who waits where no worker looks; a place that may be gone to from here gets its lane, and calls."""
+        if not self._somebody_waits:
+            self._stranded = []
+            return
+        lanes = self._parts.lanes
+        served = [lane.lot for lane in lanes if lane.outside.parked and lanes.of_lot(lane.lot) is not None]
+        left = await self._parts.parking.stranded(served)
+        self._stranded = [lot for lot in left if lanes.of_lot(lot) is None]
+
+    async def _call_stranded(self, since: float) -> None:
+        """Claim a few of those who are parked where nobody goes any more: begun, they are parked where they may go."""
+        self._stranded_called_at = since
+        parts, room = self._parts, min(self._room(), STRANDED_MAX)
+        if room <= 0:
+            return
+        lots = parts.chance.sample(self._stranded, min(len(self._stranded), room))
+        arrivals = await parts.parking.claim([Want(lot, -(-room // len(lots))) for lot in lots], room)
+        for hold, lot in arrivals.holds:
+            await begin_held(hold, parts, self._begin, since, lot)

@@ -12,7 +12,7 @@ from itertools import count
 from allocator.contract.destination import Destination
 from allocator.contract.request import Priority
 from allocator.engine.lane import FIRST_WINDOW, Lane
-from allocator.engine.lot import GUESTS, lot_of
+from allocator.engine.lot import GUESTS, lot_of, place_of
 from allocator.engine.observer import Crashed, Observer
 from allocator.engine.slots import Slots
 from allocator.engine.ticket import Permit, Ticket
@@ -30,8 +30,9 @@ class Lanes:
 
     `limits_of` names the limits of a destination, its own first; `account_of` the account of a provider;
     `kept_share_of` the share of a destination's rate that guests do not get; `destinations` those that settings name;
-    `open_by` the regions that lead to one and are not drained, None where nobody knows; `first_window_of` how many
-    calls may be out to a destination of a provider that has not shown that it serves.
+    `open_by` the regions that lead to one and are not drained, None where nobody knows; `leads_to` whether any request
+    may go to one at all; `first_window_of` how many calls may be out to a destination of a provider that has not shown
+    that it serves.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Lanes:
         destinations: Callable[[], Iterable[Destination]] = tuple,
         first_window_of: Callable[[str], int] = lambda _: FIRST_WINDOW,
         open_by: Callable[[Destination], frozenset[str] | None] = lambda _: None,
+        leads_to: Callable[[Destination], bool] = lambda _: True,
     ) -> None:
         self._gate = gate
         self._limits_of = limits_of
@@ -55,6 +57,7 @@ class Lanes:
         self._destinations = destinations
         self._first_window_of = first_window_of
         self._open_by = open_by
+        self._leads_to = leads_to
         self._observe = observe
         self._chance = chance
         self._slots = Slots(concurrency)
@@ -90,6 +93,13 @@ class Lanes:
             if destination not in self._guests and self._kept_share_of(destination) > 0:
                 lots[lot_of(destination, guests=True)] = (destination, True)
         return lots
+
+    def of_lot(self, lot: str) -> Lane | None:
+        """The lane that calls those in a lot; None where no request is parked there any more, as settings are now."""
+        destination, guest = place_of(lot)
+        if not self._leads_to(destination) or (guest and not self._kept_share_of(destination) > 0):
+            return None
+        return self.of(destination, guest=guest)
 
     async def stirred(self, seconds: float) -> None:
         """Wait until a lane has room for those in its lot, at most so long."""

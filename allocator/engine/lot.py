@@ -20,6 +20,12 @@ def lot_of(destination: Destination, *, guests: bool = False) -> str:
     return f"{destination}{GUESTS if guests else ''}"
 
 
+def place_of(lot: str) -> tuple[Destination, bool]:
+    """The destination that a lot is of, and whether it is its guests'."""
+    provider, _, location = lot.removesuffix(GUESTS).partition("/")
+    return Destination(provider, location), lot.endswith(GUESTS)
+
+
 class Lot:
     """What one process knows of it."""
 

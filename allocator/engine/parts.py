@@ -12,6 +12,7 @@ from allocator.broker.broker import Broker
 from allocator.broker.parking import Parking
 from allocator.engine.budget import RetryBudget
 from allocator.engine.clock import fine_clock
+from allocator.engine.contact import Contact
 from allocator.engine.insist import Insistence
 from allocator.engine.lanes import Lanes
 from allocator.engine.lookups import LookUps
@@ -80,6 +81,7 @@ class Parts:
     """Whose clock counts. Asked for anew, it costs a system call each time (Python 3.11)."""
     now: Callable[[], float] = field(init=False)
     """The fine clock, for durations."""
+    contact: Contact = field(init=False)
     look_ups: LookUps = field(init=False)
     judgement: Judgement = field(init=False)
     budget: RetryBudget = field(init=False)
@@ -88,6 +90,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.now = fine_clock(self.loop)
+        self.contact = Contact(self.loop.time, lambda: self.policy.lease_seconds)
         self.look_ups = LookUps(self.lanes, self.providers, self.observe)
         self.judgement = Judgement(self.gate, self.look_ups, self.observe)
         self.budget = RetryBudget(self.gate, self.lanes)

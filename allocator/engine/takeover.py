@@ -1,7 +1,8 @@
 """Requests that somebody had already, and that are ours now: to be begun, and told of where a worker let them lapse.
 
 In: room. Out: begun requests. Promises: whose lease a loss of Redis has brought back is doubted, for it may be in play;
-who was parked and is woken is no take-over; a record that cannot be read costs the others nothing (`unreadable`).
+who was parked and is woken is no take-over; a record that cannot be read costs the others nothing (`unreadable`);
+nothing is taken from the living because the broker was away (`contact`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ async def take_over(room: int, parts: Parts, begin: Begin) -> int:
     """Begin up to `room` requests whose lease has ended; how many there were. Raises BrokerUnavailable."""
     since = asyncio.get_running_loop().time()
     await parts.broker.look_back()
+    parts.contact.heard()
+    if not parts.contact.may_take_over:
+        return 0
     holds = await parts.broker.reclaim(room)
     for hold in holds:
         if not was_parked(hold):

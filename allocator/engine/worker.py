@@ -124,6 +124,7 @@ class Worker:
 
     async def _prepare(self) -> None:
         self._intake.moved()
+        self._parts.contact.begin()
         await self._parts.broker.prepare()
         await self._parts.broker.look_back()
         for _, _, act in self._beside:
@@ -205,6 +206,7 @@ class Worker:
         since = asyncio.get_running_loop().time()
         held = list(self._held.values())
         kept = await self._parts.broker.renew([allocation.hold for allocation, _ in held])
+        self._parts.contact.renewed(len(held))
         for (allocation, task), ours in zip(held, kept, strict=True):
             if ours:
                 allocation.renewed(since + self._parts.policy.lease_seconds)

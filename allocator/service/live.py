@@ -95,6 +95,10 @@ class Live:
         """See `InForce.open_by`."""
         return self._force.open_by(destination)
 
+    def leads_to(self, destination: Destination) -> bool:
+        """See `InForce.leads_to`."""
+        return self._force.leads_to(destination)
+
     def kept_share_of(self, destination: Destination) -> float:
         """See `InForce.kept_share_of`."""
         return self._force.kept_share_of(destination)

@@ -39,6 +39,11 @@ class InForce:
         """The regions that lead to a destination and are not drained; None where no configured region leads there."""
         return self._open_by.get(destination)
 
+    def leads_to(self, destination: Destination) -> bool:
+        """Whether a region leads to a destination: a configured one, or one that is served by its name."""
+        named = self.settings.resolve(destination.location)
+        return destination in self._places or any(place.destination == destination for place in named)
+
     def kept_share_of(self, destination: Destination) -> float:
         """The share of a destination's rate that is kept for requests whose first region it is."""
         place = self._places.get(destination)

@@ -153,6 +153,7 @@ async def assemble(
         destinations=lambda: live.rates,
         first_window_of=first_window,
         open_by=live.open_by,
+        leads_to=live.leads_to,
     )
     parts = tuple(
         Parts(

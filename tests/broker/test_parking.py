@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from allocator.broker import memory_parking, streams_parking
 from allocator.broker.aftermath import Aftermath
 from allocator.broker.broker import BATCH_MAX, Broker, Condemned, Done, Duplicate, Hold, Stale
 from allocator.broker.memory_aftermath import MemoryAftermath
@@ -214,6 +215,44 @@ class Promises:
             await parked(house, broker, f"n-{number}", NORMAL)
         called = [hold.priority for hold, _ in (await parking.claim([Want(EUROPE, 20)], 20)).holds]
         assert [number for number, each in enumerate(called, 1) if each is NORMAL] == [10, 20]
+
+    async def test_a_lot_that_nobody_has_served_for_a_while_is_told_until_it_is_empty(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in (memory_parking, streams_parking):
+            monkeypatch.setattr(module, "STRANDED_MS", 50)
+        broker, parking = await house.prepared(), parking_of(house)
+        assert await parking.stranded([EUROPE]) == []
+        await parked(house, broker, "m-1", HIGH, lots=(EUROPE, US))
+        await parked(house, broker, "m-2", LOW, lots=(EUROPE,))
+        assert await parking.stranded([]) == []
+        await house.pass_ms(55)
+        assert await parking.stranded([US, "gameye/asia"]) == [EUROPE]
+        assert await parking_of(house, "w-2").stranded([]) == [EUROPE]
+        assert names(await parking.claim([Want(EUROPE, 1)], 1)) == ["m-1"]
+        await house.pass_ms(55)
+        assert await parking.stranded([]) == [EUROPE]
+        assert names(await parking.claim([Want(EUROPE, 1)], 1)) == ["m-2"]
+        assert await parking.stranded([]) == []
+
+    async def test_whoever_parks_one_serves_its_lot(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (memory_parking, streams_parking):
+            monkeypatch.setattr(module, "STRANDED_MS", 50)
+        broker, parking = await house.prepared(), parking_of(house)
+        await parked(house, broker, "m-1")
+        await house.pass_ms(55)
+        await parked(house, broker, "m-2")
+        assert await parking.stranded([]) == []
+
+    async def test_no_name_of_a_lot_outlives_those_who_are_parked(self, house: Any) -> None:
+        broker, parking = await house.prepared(), parking_of(house)
+        await parked(house, broker, "m-1")
+        await parking.claim([Want(EUROPE, 1)], 1)
+        await parking.claim([], 1)
+        if hasattr(house, "store"):
+            assert house.store.lots_served_ms == {}
+        else:
+            assert not await house.connection.execute("EXISTS", house.keys.lot_names)
 
     async def test_two_who_claim_never_get_the_same(self, house: House) -> None:
         broker = await house.prepared()

@@ -22,6 +22,7 @@ KEPT = (
     "leases",
     "parked",
     "lots",
+    "lots_served_ms",
     "lot_turns",
     "levers",
     "condemned",

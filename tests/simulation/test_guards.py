@@ -214,8 +214,10 @@ def test_who_was_parked_and_is_woken_is_no_take_over() -> None:
         assert await take_over(8, house.parts, lambda woken, *_: begun.append(woken)) == 1
         assert [each.request_id for each in begun] == ["m-1"]
         assert not house.events
-        await asyncio.sleep(house.fleet.scenario.lease_seconds + 0.1)
-        assert await take_over(8, house.parts, lambda lapsed, *_: begun.append(lapsed)) == 1
+        for _ in range(4):  # a broker that is left alone for a lease may have been away
+            await asyncio.sleep(house.fleet.scenario.lease_seconds / 4 + 0.03)
+            await take_over(8, house.parts, lambda lapsed, *_: begun.append(lapsed))
+        assert [each.request_id for each in begun] == ["m-1", "m-1"]
         assert [type(event) for event in house.events] == [TakenOver]
 
     house.live(story)

@@ -258,6 +258,9 @@ class ParkingView:
             self._trace.say(f"called {hold.request_id} in from {lot}")
         return arrivals
 
+    async def stranded(self, served: Sequence[str]) -> list[str]:
+        return await self._step("stranded", lambda: self._inner.stranded(served))
+
     async def close(self) -> None:
         await self._inner.close()
 

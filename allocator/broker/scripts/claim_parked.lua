@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Take over the best of those who are parked for some lots, each under a new fence: by priority, then by deadline.
 -- In every tenth turn of a lot the lowest goes first, in another a normal one where low ones wait as well.
--- KEYS:   parked, leases, turns
+-- KEYS:   parked, leases, turns, names of lots
 -- ARGV:   prefix of records, prefix of allocation hashes, prefix of lots, fence prefix, lease ms, count,
 --         then for each want: lot, count
 -- REPLY:  {how many are parked, {{number of the want from 0, what reclaim.lua says of one}, ...}, {high, normal, low of
@@ -9,7 +9,10 @@
 -- MEMORY: allowed when full
 -- SLOT:   records and lots are named by what the lots and records hold, all of one hash tag
 -- A repeat takes others over: those whose reply was lost come back when their lease ends.
-if redis.call('SCARD', KEYS[1]) == 0 then return {0} end
+if redis.call('SCARD', KEYS[1]) == 0 then
+  redis.call('DEL', KEYS[4]) -- no name outlives those it was kept for
+  return {0}
+end
 local records, hashes, lots = ARGV[1], ARGV[2], ARGV[3]
 local SWEPT_MAX, FETCHED_MAX, TURNS_MS = 256, 32, 3600000
 local PRIORITIES = {'high', 'normal', 'low'}
