@@ -96,6 +96,7 @@ class StreamsBroker:
         self._beat: int | None = None
         self._loss_ms = self._proven_ms = NEVER_MS
         self._commits = Batcher(self._commit_batch, items_max=BATCH_MAX)
+        self._looks: Batcher[None, int] = Batcher(self._look_back, items_max=2**31, in_flight_max=1)
         self._notes = Batcher(self._note_batch, items_max=BATCH_MAX)
 
     def now_ms(self) -> int:
@@ -135,12 +136,15 @@ class StreamsBroker:
             )
 
     async def look_back(self) -> int:
-        """See `Broker.look_back`."""
+        """See `Broker.look_back`; many who ask at once ask together."""
+        return await self._looks.submit(None)
+
+    async def _look_back(self, asked: list[None]) -> list[int]:
         beat = "" if self._beat is None else self._beat
         now_ms, loss_ms, proven_ms, self._beat = await self._run("history", [self._keys.history], [beat])
         self._loss_ms, self._proven_ms = loss_ms or NEVER_MS, proven_ms or NEVER_MS
         self._saw_time(now_ms)
-        return self._loss_ms
+        return [self._loss_ms] * len(asked)
 
     async def take(self, count: int, order: Sequence[Priority]) -> list[Entry]:
         """See `Broker.take`."""
@@ -266,6 +270,7 @@ class StreamsBroker:
 
     async def close(self) -> None:
         """See `Broker.close`; names of others that died with nothing pending go as well."""
+        await self._looks.aclose()
         await self._commits.aclose()
         await self._notes.aclose()
         await self._run("leave", [*self._streams(), self._keys.cancellations], [GROUP, self._worker])

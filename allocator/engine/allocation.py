@@ -197,7 +197,7 @@ class Allocation:
 
     async def _look_for_survivors(self) -> list[Survivor]:
         course, parts, policy = self._course, self._parts, self._parts.policy
-        request_id, loss_ms = self.hold.request_id, parts.broker.loss_ms()
+        request_id, loss_ms = self.hold.request_id, await parts.insist("look_back", parts.broker.look_back)
         found = await parts.survivors.of(request_id, policy.deployment, policy.namespace, loss_ms)
         if not found or not course.suspects:
             return found

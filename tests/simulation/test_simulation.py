@@ -80,6 +80,11 @@ def test_a_world_that_once_broke_a_promise_keeps_it(seed: int) -> None:
     assert not (said := _holds(seed)), "\n" + said
 
 
+@pytest.mark.parametrize("seed", [992245, 997032])
+def test_a_second_loss_that_nobody_has_noticed_yet_leads_to_no_second_server(seed: int) -> None:
+    assert not (said := _holds(seed, Switches(lost_tail=True))), "\n" + said
+
+
 def test_a_sleeper_whose_lease_holds_again_ends_no_match_in_play() -> None:
     trace = play(a_sleeper_whose_lease_holds_again())
     assert not trace.violations
