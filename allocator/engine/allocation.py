@@ -307,9 +307,6 @@ class Allocation:
             raise LetGo
         for lane in route.lanes:
             lane.outside.park_one(parts.policy.namespace, self.hold.priority)
-        for lane in parts.lanes:
-            if lane.lot == self._called_to and lane.lot in stay.lots:
-                lane.called_in_vain(barred=lane not in route.lanes)
         raise IsParked
 
     async def _is_ready(self, end: End) -> bool:

@@ -43,7 +43,6 @@ LAST_RESORT_SECONDS = 0.1
 """The same where someone has nowhere else to go."""
 UNLIMITED_ROOM = 1024.0
 """The same where there is no rate to reckon by."""
-IN_VAIN_SECONDS = 5.0
 ASK_MAX = 256
 SPARE_RATE = 20.0
 """From this rate on a permit that nobody uses holds up the next one for no longer than a human notices."""
@@ -87,8 +86,9 @@ class Lane:
         """Until when those wait whose first choice this is."""
         self.usual = Usual(self.loop)
         """How long its calls take; known to its sibling as well."""
-        self._stir, self._rests_until = stir, float("-inf")
+        self._stir = stir
         self.open_by: frozenset[str] | None = None
+        """The regions that lead here and are not drained; None: not known. Where there is none it calls nobody in."""
         self._gate = gate
         self._slots = slots
         self._chance = chance
@@ -169,7 +169,7 @@ class Lane:
     @property
     def calls_in(self) -> int:
         """How many from the lot it has room for."""
-        if self.open_by == frozenset() or self.loop.time() < self._rests_until:
+        if self.open_by == frozenset():
             return 0
         if self.cause is not None:
             return max(0, SHUT_ROOM - self._line.waiting)
@@ -181,21 +181,6 @@ class Lane:
         # are called one is of the lowest priority
         left_out = any(count and not self._line.waiting_by[priority] for priority, count in self.outside.parked.items())
         return LOWER_SHARE if left_out and self._line.waiting <= self._room else 0
-
-    def called_in_vain(self, *, barred: bool) -> None:
-        """One who came from the lot goes back to it: call nobody for a while.
-
-        `barred`: it may not go here, drained as the region is or too far away. Else it does so from a lane that shut
-        meanwhile, too, and that is no reason not to have the first ones there when it opens.
-        """
-        if barred or self.cause is None:
-            self._rests_until = self.loop.time() + IN_VAIN_SECONDS
-
-    def opened_by(self, regions: frozenset[str] | None) -> None:
-        """These regions lead here and are not drained; None where that is not known. A drained lane calls nobody in."""
-        if regions is None or self.open_by is None or regions - self.open_by:
-            self._rests_until = float("-inf")  # what kept them out may have changed
-        self.open_by = regions
 
     @property
     def _room(self) -> float:

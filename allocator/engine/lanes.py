@@ -124,7 +124,7 @@ class Lanes:
         for destination, lane in self._guests.items():
             lane.relimit(self._guest_limits(destination))
         for lane in self:
-            lane.opened_by(self._open_by(lane.destination))
+            lane.open_by = self._open_by(lane.destination)
             lane.look_again()
 
     async def look_up(self, provider: str, seconds: float) -> Permit | None:
@@ -167,7 +167,7 @@ class Lanes:
             guests=guests,
             first_window=self._first_window_of(destination.provider),
         )
-        lane.opened_by(self._open_by(destination))
+        lane.open_by = self._open_by(destination)
         pump = asyncio.get_running_loop().create_task(self._keep_pumping(lane), name=f"lane {destination}")
         self._pumps.add(pump)
         return lane

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from allocator.broker import streams_parking
 from allocator.engine.lane import SHUT_ROOM
+from allocator.engine.observer import Parked
 from allocator.simulator.gameye import RegionSettings, RetryAfter
 
 if TYPE_CHECKING:
@@ -113,3 +115,21 @@ async def test_those_for_a_drained_region_that_nobody_configured_outlive_every_w
     await fleet.worker(rates={"europe": 100}, **options)
     await fleet.levers().resume_region("mars")
     await assert_all_served(fleet, ids, "mars")
+
+
+async def test_who_waits_for_a_drained_region_that_nobody_configured_is_not_called_in_again_and_again(
+    fleet: Fleet, wait_until: Any
+) -> None:
+    await fleet.begin({"x": OPEN})
+    worker = await fleet.worker(unknown_regions="default")
+    await fleet.levers().drain("x", None)
+    await wait_until(lambda: (region := worker.parts.atlas("x")) is not None and bool(region.drained))
+    await fleet.send(id="m-1", regions=["x"], timeout_seconds=60)
+    await fleet.waiting_outside(1)
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    await wait_until(lambda: loop.time() > since + 2)
+    assert len(worker.seen(Parked)) <= 3
+    await fleet.levers().resume_region("x")
+    (answer,) = await fleet.ended("m-1")
+    assert answer["state"] == "allocated"

@@ -79,23 +79,8 @@ def test_a_lane_that_no_open_region_leads_to_calls_nobody_in(run_virtually: RunV
     async def story() -> None:
         lane = lane_of(10.0)
         for regions, calls in ((None, True), ({"eu"}, True), (set[str](), False), ({"eu", "any"}, True)):
-            lane.opened_by(None if regions is None else frozenset(regions))
+            lane.open_by = None if regions is None else frozenset(regions)
             assert bool(lane.calls_in) is calls
-
-    run_virtually(story)
-
-
-def test_a_lane_that_called_in_vain_calls_again_once_another_region_that_leads_there_is_opened(
-    run_virtually: RunVirtually,
-) -> None:
-    async def story() -> None:
-        lane = lane_of(10.0)
-        lane.opened_by(frozenset({"eu", "any"}))
-        lane.called_in_vain(barred=True)
-        lane.opened_by(frozenset({"any"}))
-        assert not lane.calls_in
-        lane.opened_by(frozenset({"any", "eu"}))
-        assert lane.calls_in
 
     run_virtually(story)
 

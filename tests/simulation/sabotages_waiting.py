@@ -71,11 +71,6 @@ def taking_the_cancelled_out_of_their_lots(patch: Patch) -> None:
     patch.setattr(MemoryAftermath, "seize", seize)
 
 
-def resting_after_a_call_in_vain(patch: Patch) -> None:
-    """Who was called in and may not go there is called again at once."""
-    patch.setattr(Lane, "called_in_vain", lambda _self, **_options: None)
-
-
 def the_last_resort(patch: Patch) -> None:
     """Every destination of a request may be set aside at once."""
     patch.setattr(Lane, "_last_resort", lambda _self: False)
@@ -215,7 +210,6 @@ def guests(world: Scenario) -> Scenario:
 FOCUS: dict[Callable[[Patch], None], Callable[[Scenario], Scenario]] = {
     waking_the_parked: crowds,
     taking_the_cancelled_out_of_their_lots: crowds_that_cancel,
-    resting_after_a_call_in_vain: operators,
     the_last_resort: nothing_answers,
     the_retry_budget: half_of_it_answers,
     drains: operators,
@@ -227,7 +221,6 @@ FOCUS: dict[Callable[[Patch], None], Callable[[Scenario], Scenario]] = {
     suspecting_a_short_loss: a_sleeper,
 }
 FIRST_SEED: dict[Callable[[Patch], None], int] = {
-    resting_after_a_call_in_vain: 7,
     the_kept_share: 6,
     looking_for_survivors: 13,
     suspecting_a_short_loss: 63,
