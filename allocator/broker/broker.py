@@ -273,7 +273,7 @@ class Broker(Protocol):
         ...
 
     def loss_ms(self) -> int:
-        """When the broker lost something last, as far as `look_back` has found out; NEVER_MS where it never did."""
+        """When the broker lost something last, as far as was found out here; NEVER_MS where it never did."""
         ...
 
     async def prepare(self) -> None:

@@ -135,6 +135,8 @@ class MemoryBroker:
         store = self._ask()
         if store.full:
             raise BrokerFull("the store is full", "out_of_memory")
+        if self._beat > store.beat:
+            await self.look_back()
         return [self._reserve(ask, fence) for ask, fence in zip(asks, fences, strict=True)]
 
     def _reserve(self, ask: Reservation, fence: str) -> ReserveReply:

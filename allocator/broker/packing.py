@@ -58,10 +58,10 @@ def _value_of(name: bytes, fields: Sequence[bytes]) -> bytes | None:
 
 
 def reserve(
-    asks: Sequence[Reservation], fences: Sequence[str], keys: Keys, *, lease_ms: int
+    asks: Sequence[Reservation], fences: Sequence[str], keys: Keys, *, lease_ms: int, beat: int | None
 ) -> tuple[list[str], Words]:
     """Keys and arguments of `reserve.lua`."""
-    named, args = [keys.leases], Words([GROUP, lease_ms])
+    named, args = [keys.leases, keys.history], Words([GROUP, lease_ms, "" if beat is None else beat])
     for ask, fence in zip(asks, fences, strict=True):
         entry = ask.entry
         named += [keys.requests(entry.priority), keys.record(ask.request_id), keys.allocation(ask.request_id)]

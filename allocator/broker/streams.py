@@ -178,12 +178,17 @@ class StreamsBroker:
     async def reserve(self, asks: Sequence[Reservation]) -> list[ReserveReply]:
         """See `Broker.reserve`. Repeated for an entry, it uses the fence of the first time."""
         fences = self._fences.of(asks)
-        keys, args = packing.reserve(asks, fences, self._keys, lease_ms=self._lease_ms)
-        reply = await self._run("reserve", keys, args)
-        self._saw_time(reply[0])
+        keys, args = packing.reserve(asks, fences, self._keys, lease_ms=self._lease_ms, beat=self._beat)
+        now_ms, since_ms, proven_ms, unnoticed, *replies = await self._run("reserve", keys, args)
+        self._saw_time(now_ms)
+        # What was lost a moment ago is to be doubted now: a look back once a second would come too late for these.
+        self._loss_ms = max(self._loss_ms, since_ms or NEVER_MS)
+        self._proven_ms = max(self._proven_ms, proven_ms or NEVER_MS)
+        if unnoticed:
+            await self.look_back()
         return [
             packing.reserve_reply(ask, fence, each, loss_ms=self._loss_ms)
-            for ask, fence, each in zip(asks, fences, reply[1:], strict=True)
+            for ask, fence, each in zip(asks, fences, replies, strict=True)
         ]
 
     async def reclaim(self, count: int) -> list[Hold]:

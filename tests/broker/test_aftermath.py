@@ -155,6 +155,19 @@ class Promises:
         assert lost_at_ms == pytest.approx(broker.now_ms(), abs=1000)
         assert await house.broker("w-2").look_back() == lost_at_ms
 
+    async def test_who_is_reserved_after_a_loss_is_doubted_though_nobody_has_looked_back(self, house: House) -> None:
+        broker, other = await house.prepared(), house.broker("w-2")
+        for each in (broker, other):
+            await each.look_back()
+        assert not (await house.held(broker, "m-0")).doubtful
+        await house.flush()
+        if hasattr(house, "store"):
+            house.store.beat = 0
+        await broker.prepare()
+        assert (await house.held(broker, "m-1")).doubtful  # it remembers more than there is
+        assert (await house.held(other, "m-2")).doubtful  # it has not looked back since, and is told
+        assert other.loss_ms() == broker.loss_ms() > NEVER_MS
+
     async def test_what_was_handed_back_clean_is_seized_without_suspicion_once(self, house: House) -> None:
         broker, aftermath = await house.prepared(), aftermath_of(house)
         await broker.hand_back([(await house.held(broker), True)])

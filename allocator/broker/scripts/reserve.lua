@@ -1,11 +1,12 @@
 #!lua
 -- Take requests over from their entries: from here on a request lives in its record, under a fence and a lease.
 -- Whoever settles the entry of a new id owns it, so a worker that slept through its turn gets `lost`.
--- KEYS:   leases, then for each item: request stream, record, allocation hash
--- ARGV:   group, lease ms, then for each item: entry id, request id, fence, digest, body, timeout ms, priority,
---         context JSON or '', reply_to or '', '1' to decline a new id
--- REPLY:  {now ms, one item each: {'reserved', deadline ms} | {'ended', owning entry, {hash}} | {'duplicate'} |
---         {'conflict'} | {'lost'} | {'declined'} | {'fault', message}}; repeating with the same fence gives the same reply
+-- KEYS:   leases, history (see history.lua), then for each item: request stream, record, allocation hash
+-- ARGV:   group, lease ms, the beat remembered or '', then for each item: entry id, request id, fence, digest, body,
+--         timeout ms, priority, context JSON or '', reply_to or '', '1' to decline a new id
+-- REPLY:  {now ms, since and proven ms of the last loss (0: never), 1 where there is proof of one that is not written down
+--         yet, else 0, one item each: {'reserved', deadline ms} | {'ended', owning entry, {hash}} | {'duplicate'} |
+--         {'conflict'} | {'lost'} | {'declined'} | {'fault', message}}; repeating with the same fence gives the same items
 -- MEMORY: refused when full, before anything is written
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -70,9 +71,11 @@ local function reserve(k, a)
   return {'reserved', deadline}
 end
 
-local replies = {now}
-for item = 0, (#KEYS - 1) / 3 - 1 do
-  local good, reply = pcall(reserve, 2 + item * 3, 3 + item * 10)
+local history = redis.call('HMGET', KEYS[2], 'since', 'proven', 'beat')
+local unnoticed = (tonumber(ARGV[3]) or 0) > tonumber(history[3] or 0) and 1 or 0
+local replies = {now, tonumber(history[1] or 0), tonumber(history[2] or 0), unnoticed}
+for item = 0, (#KEYS - 2) / 3 - 1 do
+  local good, reply = pcall(reserve, 3 + item * 3, 4 + item * 10)
   if not good then
     reply = {'fault', type(reply) == 'table' and reply.err or tostring(reply)}
   end
